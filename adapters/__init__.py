@@ -1,0 +1,1 @@
+"""The world: HTTP in and out, destinations, exports, the command line."""
