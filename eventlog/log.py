@@ -1,0 +1,102 @@
+"""The log's interface: append, read, scan, and tables that projections are kept in.
+
+Two logs implement it, `sqlite.SqliteLog` and `memory.MemoryLog`; `tests/conformance/` holds both to it. One writer:
+the space that owns the log numbers its commits itself (first_seq = last_seq + 1) and `append` asserts it.
+
+A *table* is a sorted map from a key (a tuple of ints and strings) to bytes. Projections are kept in tables; each change
+carries the projection's cursor, the sequence up to which it has folded the log, and is stored in one transaction with it
+(and, given to `append`, in one transaction with the commits). Reads are synchronous and see everything stored before.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from eventlog.entries import Commit, Event
+
+Key = tuple[int | str, ...]
+
+
+class Table(Struct, frozen=True):
+    """A table's name and the types of its key's parts (`int` as a signed 64-bit integer, `str` as text)."""
+
+    name: str
+    key: tuple[type[int] | type[str], ...]
+
+
+HISTORY = Table("history", (int, int))  # entity, sequence -> where the event lies (see projections)
+IDS = Table("ids", (str, str))  # id type, value -> entity, first sequence, event_ms, …
+ENTITIES = Table("entities", (int,))  # entity -> its ids, what it absorbed or was merged into
+SEEN = Table("seen", (int, str))  # generation, message id
+STATES = Table("states", (int, int))  # entity, group -> snapshot of the actor
+MEMBERS = Table("members", (int, int))  # definition, entity -> since when
+META = Table("meta", (str,))  # small facts about the log: format version, space id, …
+DELIVERIES = Table("deliveries", (str, str))  # destination, delivery id -> state
+SENT = Table("sent", (str, int, str))  # connection, entity, id -> what the destination was last told
+TABLES = (HISTORY, IDS, ENTITIES, SEEN, STATES, MEMBERS, META, DELIVERIES, SENT)
+
+
+class Changes(Struct, frozen=True):
+    """Rows of a projection to put and to delete, and its new cursor, all in one transaction."""
+
+    projection: str
+    cursor_seq: int
+    puts: tuple[tuple[Table, Sequence[tuple[Key, bytes]]], ...] = ()
+    deletes: tuple[tuple[Table, Sequence[Key]], ...] = ()
+    cleared: tuple[Table, ...] = ()  # emptied before the puts
+
+
+class Log(Protocol):
+    """An append-only log of one space, with the tables of its projections."""
+
+    @property
+    def last_seq(self) -> int:
+        """Return the sequence of the last entry appended, 0 for an empty log."""
+
+    async def append(self, commits: Sequence[Commit], changes: Sequence[Changes] = ()) -> None:
+        """Store commits and projection changes in one transaction; return once they are durable.
+
+        Raises LogFullError (nothing was stored) when the disk is full, LogError otherwise.
+        """
+
+    def read(self, after_seq: int = 0, until_seq: int | None = None) -> Iterator[Commit]:
+        """Yield the commits that hold entries after `after_seq`, whole, up to and with `until_seq`, in order.
+
+        Safe to call from another thread: it reads a snapshot through a connection of its own.
+        """
+
+    def scan(
+        self,
+        names: Iterable[tuple[int, str | None]] | None,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+    ) -> Iterator[list[Event]]:
+        """Yield, commit by commit, the events whose (kind, name) is wanted; a name of None means any of that kind.
+
+        None for `names` wants all. Decodes only what it yields. Safe to call from another thread.
+        """
+
+    def follow(self, after_seq: int = 0) -> AsyncIterator[Commit]:
+        """Yield commits after `after_seq` for ever, waiting for new ones at the end."""
+
+    async def store(self, changes: Sequence[Changes]) -> None:
+        """Store projection changes in one transaction."""
+
+    def cursor(self, projection: str) -> int:
+        """Return the projection's cursor, 0 when it has never stored anything."""
+
+    def get(self, table: Table, key: Key) -> bytes | None:
+        """Return the value of a key."""
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, bytes]:
+        """Return the values of those keys that are there."""
+
+    def range(self, table: Table, prefix: Key = (), after: Key | None = None, limit: int = 1000) -> list[tuple[Key, bytes]]:
+        """Return rows whose key begins with `prefix`, in key order, those after the key `after`, at most `limit`."""
+
+    def events_at(self, places: Sequence[bytes]) -> list[Event]:
+        """Return the events at these places (the values of HISTORY rows), in the order given."""
+
+    async def close(self) -> None:
+        """Release what is held. Nothing acknowledged is lost."""
