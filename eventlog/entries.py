@@ -285,6 +285,65 @@ class Audited(Fact, frozen=True, tag="audited"):
     resource_name: str = ""
 
 
+# -- the control plane: spaces, sources, tokens (a log of its own) ----------------------------------------------------
+
+
+class SpaceRecord(Struct, frozen=True, omit_defaults=True):
+    """A space, as it is from some entry of the control log on."""
+
+    id: str  # "spa_…"
+    slug: str
+    name: str
+    created_ms: int = 0
+
+
+class SourceRecord(Struct, frozen=True, omit_defaults=True):
+    """Where events come from. Its write keys are kept as hashes, with the few letters that tell them apart."""
+
+    id: str  # "src_…"
+    slug: str
+    name: str
+    space_id: str
+    key_hashes: tuple[str, ...] = ()
+    key_hints: tuple[str, ...] = ()
+    enabled: bool = True
+    metadata_id: str = ""
+    settings: dict[str, Any] = {}
+    created_ms: int = 0
+
+
+class TokenRecord(Struct, frozen=True, omit_defaults=True):
+    """An access token: what it may do and where. Only its hash is kept."""
+
+    id: str  # "tok_…"
+    name: str
+    token_hash: str
+    hint: str
+    scopes: tuple[str, ...]
+    space_id: str = ""  # "": every space
+    created_ms: int = 0
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+
+
+class SpaceSaved(Fact, frozen=True, tag="space_saved"):
+    """A space was created or renamed."""
+
+    space: SpaceRecord
+
+
+class SourceSaved(Fact, frozen=True, tag="source_saved"):
+    """A source was created or changed."""
+
+    source: SourceRecord
+
+
+class TokenSaved(Fact, frozen=True, tag="token_saved"):
+    """A token was issued, rotated or revoked."""
+
+    token: TokenRecord
+
+
 AnyFact = (
     Ticked
     | IdAdded
@@ -311,6 +370,9 @@ AnyFact = (
     | DeadLettered
     | DeadLetterSettled
     | Audited
+    | SpaceSaved
+    | SourceSaved
+    | TokenSaved
 )
 
 
