@@ -1,1 +1,1 @@
-"""Turnout on a simulated clock, and the programs that need all of it: scenarios, workloads, the demo, the command line."""
+"""Turnout on a simulated clock, and the programs that need all of it: scenarios, workloads, demo, command line."""
