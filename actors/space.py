@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from actors.door import Incoming
 from eventlog.clock import Clock
-from eventlog.entries import Commit, Definition, Options, Rejected
-from eventlog.log import Log
+from eventlog.entries import AnyFact, Commit, Definition, Options, Rejected
+from eventlog.log import Changes, Log
 
 EntityType = OneOf["USERS", "ACCOUNTS"]
 Collection = OneOf["users", "accounts"]
@@ -77,6 +77,12 @@ class SpaceApi(Protocol):
 
     async def advance(self) -> None:
         """Fire every timer due by the clock's now, and return once the effects are durable."""
+
+    async def record(self, facts: Sequence[AnyFact], changes: Sequence[Changes] = ()) -> int:
+        """Append facts from outside the partition (destinations, access, …), with projection changes, in one transaction.
+
+        Returns the sequence of the first of them, once durable.
+        """
 
     # -- definitions -------------------------------------------------------------------------------------------------
 
