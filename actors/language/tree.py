@@ -1,4 +1,4 @@
-"""The syntax tree of a definition: what the parser makes and everything else reads.
+r"""The syntax tree of a definition: what the parser makes and everything else reads.
 
 The nodes are frozen, comparable and hashable, so equal parts of different definitions are equal values. Their msgspec
 JSON encoding *is* the JSON form that the API returns beside the text. Durations and times are milliseconds (since the
