@@ -1,0 +1,1 @@
+"""Tests of what leaves: buckets, retries, payloads, adapters and the loop that drives them."""
