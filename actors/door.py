@@ -1,18 +1,82 @@
 """The door: a raw tracking call becomes an accepted message or a refusal with its reason.
 
-Pure: the time of receipt, the source and new ids are arguments. Nothing behind the door checks shapes again.
-Times are milliseconds since the epoch, UTC.
+Everything that may be wrong with a call is found here and nowhere later: what passes is JSON of bounded size and depth,
+with ids as text, a time that can be counted, and properties, context and traits that are objects. Pure: the time of
+receipt, the source and new ids are arguments. Times are milliseconds since the epoch, UTC.
+
+Choices where the contract is silent (docs/tracking.md tells them to users): numbers given as ids become text; an empty
+userId counts as none; a number as timestamp is milliseconds; `originalTimestamp` goes before `timestamp` where both are
+given, since the contract's correction is made from it; a call that says when another system first received it
+(`receivedAt`) is corrected by that, so that an exported archive keeps its dates.
 """
 
-from __future__ import annotations
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
-from typing import TYPE_CHECKING
+import msgspec
+from msgspec import Raw, Struct
 
-from msgspec import Struct
+from actors.conditions.values import text_of
+from actors.external_ids import ExternalId, group_of_message, ids_of_message
+from eventlog.entries import ALIAS, GROUP, KINDS, PAGE, SCREEN, TRACK, Rejected
+from eventlog.instants import instant_ms
+from eventlog.messages import EventData
 
-if TYPE_CHECKING:
-    from actors.external_ids import ExternalId
-    from eventlog.messages import EventData
+EVENT_BYTES_MAX: Final = 32 * 1024  # contract, section 1
+BATCH_BYTES_MAX: Final = 500 * 1024  # contract, section 1
+BATCH_EVENTS_MAX: Final = 2_500  # contract, section 1
+MESSAGE_ID_CHARS_MAX: Final = 100  # Segment: "less than 100 characters"; a prefix and a UUID are 60
+GROUP_ID_CHARS_MAX: Final = 500  # Segment drops calls with a longer one
+NAME_CHARS_MAX: Final = 500  # names are keys of every program; the longest seen in the wild are sentences
+DEPTH_MAX: Final = 64  # objects and arrays within one another; later steps recurse over values
+INTEGER_DIGITS_SAFE: Final = 18  # any integer of so many digits fits 64 bits
+INTEGER_MAX: Final = 2**63 - 1
+INTEGER_MIN: Final = -(2**63)
+EPOCH_MS_LEAST: Final = 100_000_000_000  # 1973-03-03; a smaller number is most likely seconds
+EARLIEST_MS: Final = -62_135_596_800_000  # 0001-01-01, the first time that has an ISO spelling
+LATEST_MS: Final = 253_402_300_799_999  # 9999-12-31
+
+REASONS: Final = {
+    "event_too_large": "the event has more than 32,768 bytes",
+    "invalid_json": "the event is not JSON (broken UTF-8, NaN, Infinity, a syntax error)",
+    "too_deep": "objects and arrays lie more than 64 deep",
+    "number_out_of_range": "a number does not fit 64 bits (integers) or a double",
+    "invalid_type": "a field is of a type it cannot be",
+    "unknown_type": "`type` is missing or none of track, page, screen, identify, group, alias",
+    "missing_event": "a track call without `event`",
+    "missing_id": "none of the ids that the call needs",
+    "id_too_long": "a groupId of more than 500 characters",
+    "message_id_too_long": "a messageId of more than 100 characters",
+    "name_too_long": "an event's or page's name of more than 500 characters",
+    "invalid_timestamp": "`timestamp`, `originalTimestamp`, `sentAt` or `receivedAt` cannot be read",
+}
+"""The codes of refusals made here, with what they mean. Codes stay; sentences may improve."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+_LONE_SURROGATES: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+# Digits become "0", an exponent's letter "e", what opens a level "{", all else blank, "+" is deleted: what may be too
+# long or too deep is then seen at a glance, and only that is looked at again.
+_SHAPE: Final = bytes(
+    48 if 48 <= byte <= 57 else 101 if byte in b"eE" else 123 if byte in b"{[" else 32 for byte in range(256)
+)
+_LONG_INTEGER: Final = b"0" * (INTEGER_DIGITS_SAFE + 1)
+_LARGE_EXPONENT: Final = b"0e000"
+_EXPECTED: Final = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<found>[^`]*)`(?: - at `\$\.?(?P<field>.*)`)?")
+_NO_ID: Final = (None, "")
+_TIMES: Final = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+_IN_WORDS: Final = {
+    "str": "text",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "an array",
+}
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -28,3 +92,295 @@ class Incoming(Struct, frozen=True, gc=False):
     data: EventData  # its properties, context and traits
     body: bytes  # the call as JSON, as it came, with what its batch shared put in
     index: int = 0  # its place in the batch
+
+
+class _Call(EventData, rename="camel", gc=False):
+    """A call as it comes. What is not named here is kept in the body and not looked at."""
+
+    type: Any = None
+    message_id: str | int | float | None = None
+    user_id: str | int | float | None = None
+    anonymous_id: str | int | float | None = None
+    group_id: str | int | float | None = None
+    previous_id: str | int | float | None = None
+    timestamp: str | int | float | None = None
+    original_timestamp: str | int | float | None = None
+    sent_at: str | int | float | None = None
+    received_at: str | int | float | None = None
+
+
+class _Refusal(Exception):  # noqa: N818 - a way out of this module's functions, never seen outside
+    """Why a call is refused."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+T = TypeVar("T")
+_decode: Final = msgspec.json.Decoder(_Call).decode
+_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_anything: Final = msgspec.json.Decoder().decode
+
+
+def accept(
+    raw: bytes,
+    *,
+    kind: str | None,
+    received_ms: int,
+    sent_at: str | float | None,
+    index: int,
+    source: str,
+    new_id: Callable[[], str],
+    shared_context: dict[str, Any] | None = None,
+) -> Incoming | Rejected:
+    """Judge one call.
+
+    Args:
+        raw: the call as JSON, alone or as it stood in its batch.
+        kind: the call's name from the path, or None where the event's own `type` says it.
+        received_ms: when it was received.
+        sent_at: the batch's `sentAt`, used where the event has none of its own.
+        index: the event's place in its batch.
+        source: the id of the source it came by.
+        new_id: makes a message id for an event without one.
+        shared_context: the batch's `context`; the event's own keys go before it.
+    """
+    try:
+        try:
+            return _accept(raw, kind, received_ms, sent_at, index, new_id, shared_context)
+        except _Refusal as refusal:
+            mended = mend_surrogates(raw) if refusal.code == "invalid_json" else raw
+            if mended == raw:
+                raise
+            return _accept(mended, kind, received_ms, sent_at, index, new_id, shared_context)
+    except _Refusal as refusal:
+        label, message_id = _label(raw, kind, index)
+        return Rejected(
+            index=index,
+            message_id=message_id,
+            code=refusal.code,
+            message=f"{label}: {refusal.message}",
+            source=source,
+            body=bytes(raw[:EVENT_BYTES_MAX]),
+        )
+
+
+def read_time_ms(value: str | float, field: str = "timestamp") -> int:
+    """Return the time that a client wrote; raise ValueError saying what would be right.
+
+    Text is ISO 8601, without a zone UTC, a date alone its first moment. A number is milliseconds since the epoch.
+    """
+    if isinstance(value, str):
+        instant = _common_time_ms(value) if value[10:11] == "T" and value[5:6] in "01" else None
+        if instant is None:
+            instant = instant_ms(value)
+        if instant is None:
+            raise ValueError(f"{field} {_shortened(value)} cannot be read; send ISO 8601, as in 2026-03-01T12:00:00Z")
+        return instant
+    if not EPOCH_MS_LEAST <= value <= LATEST_MS:
+        hint = ", this looks like seconds" if 0 <= value < EPOCH_MS_LEAST else ""
+        raise ValueError(
+            f"{field} {value!r} cannot be read{hint}; send ISO 8601 (2026-03-01T12:00:00Z) or milliseconds since 1970"
+        )
+    return int(value)
+
+
+def mend_surrogates(raw: bytes) -> bytes:
+    r"""Return JSON with each half of a character that stands alone (`\ud83d`) replaced by U+FFFD.
+
+    Browsers write such halves when a text is cut within an emoji; one of them must not cost a whole batch.
+    """
+    return _LONE_SURROGATES.sub(lambda match: b"\\ufffd" if match.group(1) else match.group(0), raw)
+
+
+def _accept(
+    raw: bytes,
+    kind: str | None,
+    received_ms: int,
+    sent_at: str | float | None,
+    index: int,
+    new_id: Callable[[], str],
+    shared_context: dict[str, Any] | None,
+) -> Incoming:
+    if len(raw) > EVENT_BYTES_MAX:
+        raise _Refusal("event_too_large", f"{len(raw)} bytes, at most {EVENT_BYTES_MAX}")
+    shape = raw.translate(_SHAPE, b"+")
+    if shape.count(b"{") > DEPTH_MAX:
+        _check_depth(raw)
+    call = _decoded(_decode, raw)
+    if not raw.isascii() or _LONG_INTEGER in shape or _LARGE_EXPONENT in shape:
+        _check_numbers(_decoded(_anything, raw), "")
+    number = _kind_of(call.type if kind is None else kind)
+    name = _name_of(call, number)
+    _check_ids(call, number)
+    if shared_context:
+        call.context = {**shared_context, **(call.context or {})}
+        raw = _with_context(raw, call.context)
+    return Incoming(
+        kind=number,
+        name=name,
+        message_id=_message_id_of(call, new_id),
+        event_ms=_event_ms(call, received_ms, sent_at),
+        received_ms=received_ms,
+        ids=tuple(ids_of_message(call, number)),
+        group=group_of_message(call, number) if number == GROUP else None,
+        data=call,
+        body=bytes(raw),
+        index=index,
+    )
+
+
+def _decoded(decode: Callable[[bytes], T], raw: bytes) -> T:
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Refusal("invalid_json", f"not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _wrong_type(error: str) -> _Refusal:
+    """Word msgspec's complaint as ours: which field, what was found, what would be right."""
+    if "out of range" in error:
+        field = error.partition("$.")[2].rstrip("`").replace("[...]", "")
+        return _Refusal("number_out_of_range", f"a number in {field or 'it'} is too large to be kept exactly")
+    match = _EXPECTED.match(error)
+    if match is None:
+        return _Refusal("invalid_type", error)
+    found = _IN_WORDS.get(match["found"], match["found"])
+    names = [_IN_WORDS.get(name, name) for name in match["expected"].split(" | ") if name != "null"]
+    expected = " or ".join(dict.fromkeys(reversed(names)))
+    where = f"{match['field']}: " if match["field"] else ""
+    code = "invalid_timestamp" if match["field"] in _TIMES else "invalid_type"
+    return _Refusal(code, f"{where}found {found}, expected {expected}")
+
+
+def _kind_of(kind: object) -> int:
+    number = KINDS.get(kind) if isinstance(kind, str) else None
+    if number is None:
+        found = "no type" if kind is None else f"type {_shortened(kind)}"
+        raise _Refusal("unknown_type", f"found {found}, expected {', '.join(KINDS)}")
+    return number
+
+
+def _name_of(call: _Call, kind: int) -> str:
+    if kind == TRACK:
+        if not call.event:
+            raise _Refusal("missing_event", "a track call needs `event`, the name of what happened")
+        name = call.event
+    elif kind in {PAGE, SCREEN}:
+        name = call.name or ""
+    else:
+        return ""
+    if len(name) > NAME_CHARS_MAX:
+        raise _Refusal("name_too_long", f"a name of {len(name)} characters, at most {NAME_CHARS_MAX}")
+    return name
+
+
+def _check_ids(call: _Call, kind: int) -> None:
+    """Refuse a call without the ids it needs. An empty text is none; whether one is blocked is decided later."""
+    if kind == GROUP:
+        if call.group_id in _NO_ID:
+            raise _Refusal("missing_id", "a group call needs `groupId`")
+        if isinstance(call.group_id, str) and len(call.group_id) > GROUP_ID_CHARS_MAX:
+            raise _Refusal("id_too_long", f"groupId of {len(call.group_id)} characters, at most {GROUP_ID_CHARS_MAX}")
+    elif call.user_id in _NO_ID and call.anonymous_id in _NO_ID:
+        raise _Refusal("missing_id", "needs `userId` or `anonymousId`")
+    elif kind == ALIAS and call.previous_id in _NO_ID:
+        raise _Refusal("missing_id", "an alias call needs `previousId`")
+
+
+def _message_id_of(call: _Call, new_id: Callable[[], str]) -> str:
+    value = call.message_id
+    text = value if type(value) is str else text_of(value) or ""
+    if len(text) > MESSAGE_ID_CHARS_MAX:
+        raise _Refusal("message_id_too_long", f"messageId of {len(text)} characters, at most {MESSAGE_ID_CHARS_MAX}")
+    return text or new_id()
+
+
+def _event_ms(call: _Call, received_ms: int, batch_sent_at: str | float | None) -> int:
+    """Return when it happened: corrected by the client's clock skew, and never after it was received."""
+    field = "timestamp" if call.original_timestamp is None else "originalTimestamp"
+    original = call.timestamp if call.original_timestamp is None else call.original_timestamp
+    if original is None:
+        return received_ms
+    sent_at = batch_sent_at if call.sent_at is None else call.sent_at
+    try:
+        event_ms = read_time_ms(original, field)
+        if sent_at is not None:
+            first_ms = received_ms if call.received_at is None else read_time_ms(call.received_at, "receivedAt")
+            event_ms += first_ms - read_time_ms(sent_at, "sentAt")
+    except ValueError as error:
+        raise _Refusal("invalid_timestamp", str(error)) from None
+    return max(EARLIEST_MS, min(event_ms, received_ms))
+
+
+def _common_time_ms(text: str) -> int | None:
+    """Read what nearly every client writes, four times as fast as `instant_ms`; None: let that look at it."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MS
+
+
+def _check_depth(raw: bytes) -> None:
+    """Refuse what nests deeper than DEPTH_MAX; brackets within strings do not count."""
+    depth = 0
+    for byte in re.sub(rb'"(?:[^"\\]|\\.)*"', b"", raw):
+        if byte in b"{[":
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise _too_deep()
+        elif byte in b"}]":
+            depth -= 1
+
+
+def _too_deep() -> _Refusal:
+    return _Refusal("too_deep", f"objects and arrays lie more than {DEPTH_MAX} deep")
+
+
+def _check_numbers(value: object, path: str) -> None:
+    """Refuse an integer that does not fit 64 bits: what is summed and stored later must stay exact."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_numbers(part, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for part in value:
+            _check_numbers(part, path)
+    elif isinstance(value, int) and not INTEGER_MIN <= value <= INTEGER_MAX:
+        raise _Refusal("number_out_of_range", f"{path}: {_shortened(value)} does not fit 64 bits; send it as text")
+
+
+def _with_context(raw: bytes, context: dict[str, Any]) -> bytes:
+    """Return the call with this context in place of its own: alone in the log, it must say all that its batch said."""
+    fields = _fields(raw)
+    fields["context"] = Raw(msgspec.json.encode(context))
+    whole = msgspec.json.encode(fields)
+    if len(whole) > EVENT_BYTES_MAX:
+        raise _Refusal("event_too_large", f"{len(whole)} bytes with the batch's context, at most {EVENT_BYTES_MAX}")
+    return whole
+
+
+def _label(raw: bytes, kind: str | None, index: int) -> tuple[str, str]:
+    """Return how to call a refused event, and its message id, as far as both can be read."""
+    place = f"batch[{index}]" if kind is None else kind
+    fields: dict[str, Any] = {}
+    try:
+        decoded = _anything(raw)
+        fields = decoded if isinstance(decoded, dict) else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # it is refused anyway; its reason says what is wrong with it
+    message_id = fields.get("messageId")
+    name = fields.get("event") or fields.get("name") or fields.get("type")
+    label = f"{place} '{name[:NAME_CHARS_MAX]}'" if isinstance(name, str) and name != kind else place
+    return label, message_id[:MESSAGE_ID_CHARS_MAX] if isinstance(message_id, str) else ""
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
