@@ -1,0 +1,116 @@
+"""The commands that ask: preview, members, explain, check."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import anyio
+
+from actors.space import EntityType
+from adapters.cli.answers import asked
+from adapters.cli.options import HERE, NOW, Entities, Flag, Moment, Output, Query, Target
+from adapters.cli.terminal import answers, write_json, write_lines
+from eventlog.instants import iso
+
+PREVIEW_EXAMPLES: Final = r"""
+Who spent 1000 or more so far:
+
+    turnout preview "event('Order Completed').sum(property('total')) >= 1000"
+
+Who would have been in it a year ago, every one of them, one a line:
+
+    turnout preview --ids --at 2025-03-01 "event('Order Completed').within(30 days).count() >= 2"
+"""
+
+MEMBERS_EXAMPLES: Final = """
+    turnout members big_spenders
+    turnout members big_spenders --at 2026-03-01T12:00:00Z --format json
+"""
+
+EXPLAIN_EXAMPLES: Final = """
+    turnout explain big_spenders user_id:17850
+    turnout explain big_spenders email:ann@example.com --at 2026-03-01
+"""
+
+
+def waits(command: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int]:
+    """Make a command of a coroutine function: it runs on the event loop that the daemon runs on."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> int:
+        return anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
+
+    return run
+
+
+def entity_type(entities: Entities) -> EntityType:
+    """Return what the command line's word stands for."""
+    return "ACCOUNTS" if entities == "accounts" else "USERS"
+
+
+@waits
+async def preview(
+    query: Query,
+    /,
+    *,
+    type: Entities = "users",
+    trait: Flag = False,
+    ids: Flag = False,
+    format: Output = "text",
+    moment: Moment = NOW,
+    target: Target = HERE,
+) -> int:
+    """Tell who a definition would give on history, without creating it: its size and a sample.
+
+    Args:
+        query: The definition.
+        type: Whose definition it is.
+        trait: It defines a computed trait: count those that have a value.
+        ids: Every member, one a line, instead of size and sample.
+        format: How to write the answer.
+        moment: As of when.
+        target: Where the data is.
+    """
+    async with asked(target) as data:
+        found = await data.preview(
+            query, entity_type(type), trait=trait, at_ms=moment.at, known_ms=moment.known, everyone=ids
+        )
+    if format == "json":
+        at = {"at": iso(found.at_ms)}
+        write_json({"size": found.size, ("ids" if ids else "sample"): found.names, **at})
+    elif ids:
+        write_lines(found.names)
+    else:
+        noun = type[:-1] if found.size == 1 else type
+        answers().print(f"[bold]{found.size:,}[/] {noun} at {iso(found.at_ms)}")
+        write_lines(f"  {name}" for name in found.names)
+        if found.size > len(found.names):
+            write_lines([f"  … and {found.size - len(found.names):,} more (--ids lists all)"])
+    return 0
+
+
+@waits
+async def members(
+    key: str,
+    /,
+    *,
+    format: Output = "text",
+    moment: Moment = NOW,
+    target: Target = HERE,
+) -> int:
+    """List the members of an audience, one a line.
+
+    Args:
+        key: The audience's key (or id).
+        format: How to write the answer; json says since when each is a member.
+        moment: As of when.
+        target: Where the data is.
+    """
+    async with asked(target) as data:
+        found = await data.members(key, at_ms=moment.at, known_ms=moment.known)
+    if format == "json":
+        rows = [{"name": member.name, "since": iso(member.since_ms)} for member in found]
+        write_json({"size": len(found), "members": rows})
+    else:
+        write_lines(member.name for member in found)
+    return 0
