@@ -283,6 +283,7 @@ class Audited(Fact, frozen=True, tag="audited"):
     resource_id: str
     resource_type: str
     resource_name: str = ""
+    space_id: str = ""  # in the control log: the space it was done in, "" for none
 
 
 # -- the control plane: spaces, sources, tokens (a log of its own) ----------------------------------------------------
