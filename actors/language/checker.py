@@ -67,6 +67,11 @@ class Flaw(Exception):  # noqa: N818 - internal: callers see QueryError or Inval
         self.accepted = accepted
         self.hint = hint
 
+    @property
+    def about_name(self) -> bool:
+        """Tell whether it is the name in the node that is wrong."""
+        return self.path.rpartition(".")[2] in {"name", "path", "key"}
+
 
 class _Place(Struct, frozen=True):
     """Where a node stands."""
@@ -204,11 +209,11 @@ class _Checker:
             )
         least, most = OPERATORS[node.op]
         if len(node.right) < least or (most is not None and len(node.right) > most):
-            wanted = {(0, 0): "none", (1, 1): "exactly one"}.get((least, most or -1), f"at least {least}")
+            wanted = f"at least {least}" if most is None else "one" if most else "none"
             raise Flaw(
                 node,
                 place.down("right").path,
-                found=f"{len(node.right)} arguments of {node.op}",
+                found=f"'{node.op}' with {len(node.right) or 'no'} argument{'' if len(node.right) == 1 else 's'}",
                 accepted=(wanted,),
                 hint="none_of(…) with several, or NOT ….contains(…)" if node.op == "omits" else "",
             )

@@ -1,0 +1,459 @@
+"""The working set of identity: which id leads where and what each entity is, over the log's tables.
+
+Memory is bounded, disk is not: what was used lately is cached, what changed is kept until it is stored, the rest is
+read when asked for. Small arrays, 20 bytes an entity, hold what is asked all the time about any entity: who absorbed it,
+when, and which types of ids it has. Rows are values: a changed record is put anew, never altered in place.
+
+| table | key | value |
+|---|---|---|
+| IDS | id type (`accounts:` before an account's), value | the entity it leads to, after all merges |
+| ENTITIES | entity | its `EntityRecord`; no row for absorbed and erased ones |
+| ENTITIES | minus an absorbed entity | `(into, seq)`: start-up reads these alone |
+| META | `identity` | `Header` |
+| META | `identity.suppressed:HASH` | the regulation |
+
+For the thread of the space only.
+"""
+
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct, msgpack
+
+from actors.external_ids import Collection, ExternalId
+from eventlog.log import ENTITIES, IDS, META, Changes, Key, Table
+
+STATE_VERSION: Final = 1  # raise it when a row changes shape: older ones are then folded anew
+PROJECTION: Final = "identity"
+IDS_CACHED_MAX: Final = 250_000  # a generation, of two; about 250 bytes each
+RECORDS_CACHED_MAX: Final = 100_000  # a generation, of two; about 300 bytes each
+REFUSALS_KEPT_MAX: Final = 50  # ours: the newest different ones of an entity; the log has them all
+COMBINATIONS_MAX: Final = 65_536  # ours: of id types; beyond it they are learnt anew
+_PAGE: Final = 1000
+_HEADER_KEY: Final = PROJECTION
+_SUPPRESSED: Final = f"{PROJECTION}.suppressed:"
+
+IdKey = tuple[str, str]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class GivenId(Struct, frozen=True, array_like=True, gc=False):
+    """An external id of an entity, as it was given to it."""
+
+    id_type: str
+    value: str
+    event_ms: int  # of the event that gave it
+    seq: int  # of that event
+    owner: int  # the entity it was given to; since then perhaps absorbed
+    source: str = ""
+    encoding: str = "none"
+
+
+class Absorption(Struct, frozen=True, array_like=True, gc=False):
+    """That an entity was merged into another."""
+
+    entity: int
+    into: int
+    seq: int  # of the event that joined them
+
+
+class Refusal(Struct, frozen=True, array_like=True, gc=False):
+    """An external id that was not used to identify."""
+
+    id_type: str
+    value: str
+    code: str
+    seq: int  # of its event
+
+
+class EntityRecord(Struct, frozen=True, array_like=True):
+    """All that is known about who an entity is."""
+
+    collection: Collection
+    ids: tuple[GivenId, ...] = ()  # in the order they were given; after a merge the survivor's first
+    absorbed: tuple[Absorption, ...] = ()
+    refusals: tuple[Refusal, ...] = ()  # the newest last
+
+
+class Header(Struct, frozen=True, array_like=True):
+    """The row that says what the tables are: their version, the last number given out, the settings."""
+
+    version: int
+    count: int
+    settings: dict[str, Any]
+
+
+class Tables(Protocol):
+    """What is read of a log: its tables."""
+
+    def cursor(self, projection: str) -> int:
+        """See `eventlog.log.Log`."""
+
+    def get(self, table: Table, key: Key) -> bytes | None:
+        """See `eventlog.log.Log`."""
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, bytes]:
+        """See `eventlog.log.Log`."""
+
+    def range(
+        self, table: Table, prefix: Key = (), after: Key | None = None, limit: int = 1000
+    ) -> list[tuple[Key, bytes]]:
+        """See `eventlog.log.Log`."""
+
+
+def key_of(collection: str, id_type: str, value: str) -> IdKey:
+    """Return the key of an id in IDS; an id type holds no colon, so accounts and users never meet."""
+    return (id_type, value) if collection == "users" else (f"accounts:{id_type}", value)
+
+
+class Generations(Generic[K, V]):
+    """A bounded cache of two generations: a full young one becomes the old one, and the old one is let go."""
+
+    __slots__ = ("old", "size_max", "young")
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self.young: dict[K, V] = {}
+        self.old: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """Return what is cached."""
+        value = self.young.get(key)
+        return self.old.get(key) if value is None else value
+
+    def put(self, key: K, value: V) -> None:
+        """Cache a value as just used."""
+        if len(self.young) >= self.size_max:
+            self.old, self.young = self.young, {}
+        self.young[key] = value
+
+    def update(self, key: K, value: V) -> None:
+        """Change the value where it is cached."""
+        if key in self.young:
+            self.young[key] = value
+        self.old.pop(key, None)
+
+    def discard(self, key: K) -> None:
+        """Forget a key."""
+        self.young.pop(key, None)
+        self.old.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.young.clear()
+        self.old.clear()
+
+
+class _Unsaved:
+    """Changed rows that are not stored yet; an empty value stands for a deleted row."""
+
+    __slots__ = ("ids", "meta", "records")
+
+    def __init__(self) -> None:
+        self.ids: dict[IdKey, int] = {}
+        self.records: dict[int, bytes] = {}
+        self.meta: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.records) + len(self.meta)
+
+
+_encode = msgpack.Encoder().encode
+_decode_record = msgpack.Decoder(EntityRecord).decode
+_decode_header = msgpack.Decoder(Header).decode
+_decode_entity = msgpack.Decoder(int).decode
+_decode_absorption = msgpack.Decoder(tuple[int, int]).decode
+
+
+class IdentityStore:
+    """Reads and changes rows, and hands the changes out to be stored."""
+
+    def __init__(
+        self,
+        tables: Tables | None = None,
+        *,
+        ids_cached_max: int = IDS_CACHED_MAX,
+        records_cached_max: int = RECORDS_CACHED_MAX,
+    ) -> None:
+        """Open the tables as they were last stored. With no tables all of it stays in memory."""
+        self.known: Generations[IdKey, int] = Generations(ids_cached_max)  # only ids that may identify
+        self.count = 0  # the last entity number given out
+        self.settings: dict[str, Any] = {}
+        self.suppressed: dict[str, str] = {}
+        self.cursor_seq = 0  # up to which the tables are stored
+        self._records: Generations[int, bytes] = Generations(records_cached_max)
+        self._unsaved = _Unsaved()
+        self._storing: _Unsaved | None = None
+        self._fetched: dict[IdKey, int] = {}  # what `prefetch` found; 0: nothing
+        self._survivor = array("I", [0])  # entity -> who it is now, 0: itself
+        self._into = array("I", [0])  # entity -> who absorbed it, 0: nobody
+        self._since = array("Q", [0])  # entity -> the sequence it was absorbed at
+        self._combination = array("I", [0])  # entity -> which of _combinations, 0: not known yet
+        self._combinations: list[frozenset[str]] = [frozenset()]
+        self._number_of: dict[frozenset[str], int] = {}
+        self._disk = self._tables = tables
+        self._cleared = False  # the tables are of another version: not read, and emptied with the next store
+        if tables is not None:
+            self._open(tables)
+
+    # -- numbers -----------------------------------------------------------------------------------------------------
+
+    def grow(self, entity: int) -> None:
+        """Take note that this number was given out, and all below it."""
+        if entity > self.count:
+            missing = entity - self.count
+            for column in (self._survivor, self._into, self._since, self._combination):
+                column.extend([0] * missing)
+            self.count = entity
+
+    def canonical(self, entity: int) -> int:
+        """Return who an entity is now."""
+        try:
+            return self._survivor[entity] or entity
+        except IndexError:
+            return entity
+
+    def canonical_at(self, entity: int, seq: int) -> int:
+        """Return who an entity was once the log was known up to `seq`."""
+        into, since = self._into, self._since
+        while 0 < entity <= self.count and into[entity] and since[entity] <= seq:
+            entity = into[entity]
+        return entity
+
+    def canonical_map(self, seq: int | None = None) -> array[int]:
+        """Return who every entity is now or was at `seq`, by number: a copy, safe in another thread."""
+        mapped = array("I", range(self.count + 1))
+        for entity, into in enumerate(self._into):
+            if into:
+                mapped[entity] = self._survivor[entity] if seq is None else self.canonical_at(entity, seq)
+        return mapped
+
+    # -- ids ---------------------------------------------------------------------------------------------------------
+
+    def entity_of(self, key: IdKey) -> int:
+        """Return the entity that an id leads to, 0 for none. Leaves the cache as it is."""
+        entity = self.known.get(key)
+        if entity is None:
+            entity = self._unsaved.ids.get(key)
+        if entity is None and self._storing is not None:
+            entity = self._storing.ids.get(key)
+        if entity is None:
+            entity = self._fetched.get(key)
+        if entity is None:
+            data = None if self._tables is None else self._tables.get(IDS, key)
+            entity = 0 if data is None else _decode_entity(data)
+        return entity
+
+    def put_id(self, key: IdKey, entity: int) -> None:
+        """Let an id lead to an entity (0: nowhere)."""
+        self._unsaved.ids[key] = entity
+        self._fetched.pop(key, None)
+        if entity:
+            self.known.update(key, entity)
+        else:
+            self.known.discard(key)
+
+    def prefetch(self, ids: Iterable[ExternalId]) -> None:
+        """Read at once which of these ids are known, so that those of a batch need one read and not one each."""
+        self._fetched = {}
+        if self._tables is None:
+            return
+        wanted: dict[IdKey, None] = {}
+        for one in ids:
+            key = key_of(one.collection, one.id_type, one.value)
+            if key not in self.known.young and key not in self.known.old and not self._is_unsaved(key):
+                wanted[key] = None
+        if wanted:
+            rows = self._tables.get_many(IDS, list(wanted))
+            self._fetched = {key: _decode_entity(rows[key]) if key in rows else 0 for key in wanted}
+
+    def _is_unsaved(self, key: IdKey) -> bool:
+        return key in self._unsaved.ids or (self._storing is not None and key in self._storing.ids)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def record(self, entity: int) -> EntityRecord | None:
+        """Return the record of an entity that was neither absorbed nor erased."""
+        data = self._records.get(entity)
+        if data is None:
+            data = self._unsaved_record(entity)
+            if data is None:
+                data = None if self._tables is None else self._tables.get(ENTITIES, (entity,))
+            if data:
+                self._records.put(entity, data)
+        return _decode_record(data) if data else None
+
+    def _unsaved_record(self, entity: int) -> bytes | None:
+        data = self._unsaved.records.get(entity)
+        if data is None and self._storing is not None:
+            data = self._storing.records.get(entity)
+        return data
+
+    def put_record(self, entity: int, record: EntityRecord) -> None:
+        """Put an entity's record."""
+        data = _encode(record)
+        self._unsaved.records[entity] = data
+        self._records.put(entity, data)
+        self._combination[entity] = 0
+
+    def remove_record(self, entity: int) -> None:
+        """Remove an entity's record."""
+        self._unsaved.records[entity] = b""
+        self._records.discard(entity)
+        self._combination[entity] = 0
+
+    def absorb(self, absorption: Absorption, survivor: int) -> None:
+        """Note that an entity was merged, and into whom; it and its own absorbed are `survivor` now."""
+        entity = absorption.entity
+        self.remove_record(entity)
+        self._into[entity], self._since[entity], self._survivor[entity] = absorption.into, absorption.seq, survivor
+        self._unsaved.records[-entity] = _encode((absorption.into, absorption.seq))
+
+    def redirect(self, entity: int, survivor: int) -> None:
+        """Note who an entity absorbed earlier is now."""
+        self._survivor[entity] = survivor
+
+    def records(self, after: int = 0) -> Iterator[tuple[int, EntityRecord]]:
+        """Yield the entities that have a record, those after `after`, in order; changes meanwhile may be missed."""
+        while after < self.count:
+            rows = {} if self._tables is None else self._page(after)
+            last = max(rows) if len(rows) == _PAGE else self.count
+            for entity in range(after + 1, last + 1):
+                data = self._unsaved_record(entity)
+                if data is None:
+                    data = rows.get(entity)
+                if data:
+                    yield entity, _decode_record(data)
+            after = last
+
+    def _page(self, after: int) -> dict[int, bytes]:
+        assert self._tables is not None
+        rows = self._tables.range(ENTITIES, (), (after,), _PAGE)
+        return {entity: data for (entity,), data in rows if isinstance(entity, int)}
+
+    def id_types(self, entity: int) -> frozenset[str]:
+        """Return the types of an entity's ids. Cheap: each combination of types is kept once."""
+        try:
+            number = self._combination[entity]
+        except IndexError:
+            return self._combinations[0]
+        return self._combinations[number] if number else self._learn_types(entity)
+
+    def _learn_types(self, entity: int) -> frozenset[str]:
+        record = self.record(entity)
+        if record is None:
+            return self._combinations[0]
+        types = frozenset(one.id_type for one in record.ids)
+        number = self._number_of.get(types)
+        if number is None:
+            if len(self._combinations) > COMBINATIONS_MAX:
+                self._combinations, self._number_of = [frozenset()], {}
+                self._combination = array("I", bytes(4 * (self.count + 1)))
+            number = self._number_of[types] = len(self._combinations)
+            self._combinations.append(types)
+        self._combination[entity] = number
+        return self._combinations[number]
+
+    # -- small things ------------------------------------------------------------------------------------------------
+
+    def suppress(self, id_hash: str, regulation: str) -> None:
+        """Keep the hash of a suppressed user id."""
+        self.suppressed[id_hash] = regulation
+        self._unsaved.meta[_SUPPRESSED + id_hash] = _encode(regulation)
+
+    def unsuppress(self, id_hash: str) -> None:
+        """Forget the hash of a suppressed user id."""
+        self.suppressed.pop(id_hash, None)
+        self._unsaved.meta[_SUPPRESSED + id_hash] = b""
+
+    # -- storing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def unsaved_rows(self) -> int:
+        """How many changed rows wait for being handed out."""
+        return len(self._unsaved)
+
+    def pending(self, cursor_seq: int) -> Changes | None:
+        """Return what to store; None when that is nothing, or while the last one has not been `stored`."""
+        if self._storing is not None or (cursor_seq == self.cursor_seq and not self._unsaved):
+            return None
+        header = Header(STATE_VERSION, self.count, self.settings)
+        rows, self._storing, self._unsaved = self._unsaved, self._unsaved, _Unsaved()
+        meta = [((key,), data) for key, data in sorted(rows.meta.items()) if data]
+        meta.append(((_HEADER_KEY,), _encode(header)))
+        return Changes(
+            projection=PROJECTION,
+            cursor_seq=cursor_seq,
+            puts=(
+                (IDS, [(key, _encode(entity)) for key, entity in sorted(rows.ids.items()) if entity]),
+                (ENTITIES, [((entity,), data) for entity, data in sorted(rows.records.items()) if data]),
+                (META, meta),
+            ),
+            deletes=(
+                (IDS, [key for key, entity in sorted(rows.ids.items()) if not entity]),
+                (ENTITIES, [(entity,) for entity, data in sorted(rows.records.items()) if not data]),
+                (META, [(key,) for key, data in sorted(rows.meta.items()) if not data]),
+            ),
+            cleared=(IDS, ENTITIES) if self._cleared else (),
+        )
+
+    def stored(self, changes: Changes) -> None:
+        """Take note that these changes are in the tables."""
+        self.cursor_seq = changes.cursor_seq
+        self._storing = None
+        if self._cleared:
+            self._cleared, self._tables = False, self._disk
+
+    def _open(self, tables: Tables) -> None:
+        data = tables.get(META, (_HEADER_KEY,))
+        suppressed = dict(self._stored_suppressed(tables))
+        header = None if data is None else _header_of(data)
+        if data is not None and header is None:
+            self._cleared, self._tables = True, None
+            self._unsaved.meta = dict.fromkeys((_SUPPRESSED + id_hash for id_hash in suppressed), b"")
+        if header is None:
+            return
+        self.cursor_seq, self.settings, self.suppressed = tables.cursor(PROJECTION), header.settings, suppressed
+        self.grow(header.count)
+        for entity, row in self._stored_absorptions(tables):
+            self._into[entity], self._since[entity] = _decode_absorption(row)
+        into = self._into
+        for entity in range(1, self.count + 1):
+            survivor = into[entity]
+            if survivor:
+                while into[survivor]:
+                    survivor = into[survivor]
+                self._survivor[entity] = survivor
+
+    @staticmethod
+    def _stored_absorptions(tables: Tables) -> Iterator[tuple[int, bytes]]:
+        after: Key | None = None
+        while rows := tables.range(ENTITIES, (), after, _PAGE):
+            for (number,), row in rows:
+                assert isinstance(number, int)
+                if number > 0:  # from here on they are records
+                    return
+                yield -number, row
+            after = rows[-1][0]
+
+    @staticmethod
+    def _stored_suppressed(tables: Tables) -> Iterator[tuple[str, str]]:
+        after: Key = (_SUPPRESSED,)
+        while rows := tables.range(META, (), after, _PAGE):
+            for (key,), data in rows:
+                if not isinstance(key, str) or not key.startswith(_SUPPRESSED):
+                    return
+                yield key.removeprefix(_SUPPRESSED), msgpack.decode(data, type=str)
+            after = rows[-1][0]
+
+
+def _header_of(data: bytes) -> Header | None:
+    """Return the header if it is of this version."""
+    try:
+        header = _decode_header(data)
+    except msgspec.MsgspecError:
+        return None
+    return header if header.version == STATE_VERSION else None
