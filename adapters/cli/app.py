@@ -29,8 +29,8 @@ KEEP: Final = Group("Look after", sort_key=3)
 
 ABOUT: Final = (
     "Audiences and computed traits from customer events, in real time.\n\n"
-    "turnout demo shows it at work on real data. turnout serve runs a daemon; the other commands ask that daemon (--url "
-    "and TURNOUT_TOKEN) or open a data directory themselves (--data, by default ./turnout-data)."
+    "turnout demo shows it at work on real data. turnout serve runs a daemon; the other commands ask that daemon "
+    "(--url and TURNOUT_TOKEN) or open a data directory themselves (--data, by default ./turnout-data)."
 )
 
 

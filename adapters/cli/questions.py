@@ -1,14 +1,11 @@
 """The commands that ask: preview, members, explain, check."""
 
-import functools
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
-
-import anyio
+from typing import Final
 
 from actors.space import EntityType
 from adapters.cli.answers import asked
 from adapters.cli.options import HERE, NOW, Entities, Flag, Moment, Output, Query, Target
+from adapters.cli.running import waits
 from adapters.cli.terminal import answers, write_json, write_lines
 from eventlog.instants import iso
 
@@ -31,16 +28,6 @@ EXPLAIN_EXAMPLES: Final = """
     turnout explain big_spenders user_id:17850
     turnout explain big_spenders email:ann@example.com --at 2026-03-01
 """
-
-
-def waits(command: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int]:
-    """Make a command of a coroutine function: it runs on the event loop that the daemon runs on."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> int:
-        return anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
-
-    return run
 
 
 def entity_type(entities: Entities) -> EntityType:

@@ -63,7 +63,7 @@ def note(text: str) -> None:
     notes().print(text, markup=False)
 
 
-def complain(error: Exception, query: str | None = None) -> None:
+def complain(error: Exception | str, query: str | None = None) -> None:
     """Write what went wrong; for an error in a definition, show the place in it."""
     console = notes()
     console.print(f"[bold red]turnout:[/] {escape(str(error))}")
