@@ -1,11 +1,14 @@
-"""Every error that Turnout raises on purpose. What to catch is seen at a glance:
+"""Every error that Turnout raises on purpose, drawn as a tree: what to catch is seen at a glance.
 
     TurnoutError
     ├── QueryError            a definition does not parse or type-check (line, column, found, accepted)
     ├── RefusedError          a request that cannot be granted; has a public `code` and an HTTP `status`
     │   ├── InvalidError        400: what was sent is wrong (names the field)
+    │   ├── UnauthorizedError   401: no valid token or write key
+    │   ├── ForbiddenError      403: the token's scopes or its space fall short
     │   ├── NotFoundError       404: no such space, audience, profile, …
-    │   └── ConflictError       409: a key used before, a locked or referenced definition
+    │   ├── ConflictError       409: a key used before, a locked or referenced definition
+    │   └── TooManyError        429: more than is allowed; says after how many ms to try again
     ├── LogError              the log cannot be read or written
     │   ├── LogFullError        the disk is full: nothing was acknowledged, try again later
     │   ├── LogCorruptError     the file is torn or not ours: says where
@@ -52,6 +55,18 @@ class InvalidError(RefusedError):
     status = 400
 
 
+class UnauthorizedError(RefusedError):
+    """Nobody that is known asks."""
+
+    status = 401
+
+
+class ForbiddenError(RefusedError):
+    """Who asks is known and may not do this."""
+
+    status = 403
+
+
 class NotFoundError(RefusedError):
     """What was asked for is not there."""
 
@@ -62,6 +77,16 @@ class ConflictError(RefusedError):
     """What was asked for collides with what is there."""
 
     status = 409
+
+
+class TooManyError(RefusedError):
+    """More was asked than is allowed in the time."""
+
+    status = 429
+
+    def __init__(self, code: str, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(code, message)
+        self.retry_after_ms = retry_after_ms
 
 
 class LogError(TurnoutError):
