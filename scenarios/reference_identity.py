@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from typing import Literal as OneOf
 
+import msgspec
 from msgspec import Struct
 
 from scenarios.reference_compare import instant_of, pattern_found, text_of
@@ -63,7 +64,7 @@ class Rules(Struct, frozen=True):
     """A space's identity settings."""
 
     blocked: tuple[Blocked, ...] = DEFAULT_BLOCKED
-    limits: dict[str, IdLimit] = {"user_id": IdLimit(1)}
+    limits: dict[str, IdLimit] = msgspec.field(default_factory=lambda: {"user_id": IdLimit(1)})
     limit_of_others: IdLimit = IdLimit(5)
     priority: tuple[str, ...] = ("user_id", "email")
     ids_max: int = IDS_MAX
