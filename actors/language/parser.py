@@ -10,8 +10,9 @@ from typing import Final, TypeGuard
 from msgspec.structs import replace
 
 from actors.language.arguments import duration, misplaced_word, nothing, one, plain, several
-from actors.language.checker import EntityType, Flaw, Kind, check
+from actors.language.checker import EntityType, Kind, check
 from actors.language.printer import print_query
+from actors.language.rules import Flaw
 from actors.language.spelling import path_of
 from actors.language.streams import Places, Stream, constant_of, field_of, name_of, reducer_of
 from actors.language.syntax import (

@@ -80,7 +80,13 @@ def call_text(event: Event) -> str:
     return f"{'event' if event.call in {'track', 'any'} else event.call}({name})"
 
 
+def symbol_of(op: str) -> str | None:
+    """Return the symbol that stands for a comparison, if one does."""
+    return _SYMBOL_OF.get(op)
+
+
 def _condition(node: Condition) -> str:
+    node = _solid(node)
     match node:
         case Comparison():
             return _comparison(node)
@@ -99,12 +105,19 @@ def _condition(node: Condition) -> str:
 def _bracketed(node: Condition, *kinds: type[And] | type[Or]) -> str:
     """Return a part's text, in brackets if it is a junction that would otherwise dissolve into what is around it."""
     text = _condition(node)
-    return f"({text})" if isinstance(node, kinds) and len(node.of) > 1 else text
+    return f"({text})" if isinstance(_solid(node), kinds) else text
+
+
+def _solid(node: Condition) -> Condition:
+    """Return what a junction of one part stands for (text has none, JSON may)."""
+    while isinstance(node, And | Or) and len(node.of) == 1:
+        node = node.of[0]
+    return node
 
 
 def _comparison(node: Comparison) -> str:
     left = f"literal({value_text(node.left)})" if isinstance(node.left, Literal) else value_text(node.left)
-    symbol = _SYMBOL_OF.get(node.op)
+    symbol = symbol_of(node.op)
     if symbol is not None and len(node.right) == 1:
         return f"{left} {symbol} {value_text(node.right[0])}"
     return f"{left}.{node.op}({', '.join(value_text(right) for right in node.right)})"

@@ -10,33 +10,37 @@ from typing import Literal as OneOf
 from msgspec import Struct
 
 
-class Literal(Struct, frozen=True, tag="literal"):
+class Node(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a tree. In JSON a field that it does not have is refused: a misspelt filter must not be left out."""
+
+
+class Literal(Node, frozen=True, tag="literal"):
     """A constant: text, a number or a boolean."""
 
     value: str | int | float | bool
 
 
-class Property(Struct, frozen=True, tag="property", omit_defaults=True):
+class Property(Node, frozen=True, tag="property", omit_defaults=True):
     """A property of the event that is looked at, or of its parent event in a funnel."""
 
     path: tuple[str, ...]
     parent: bool = False
 
 
-class Context(Struct, frozen=True, tag="context", omit_defaults=True):
+class Context(Node, frozen=True, tag="context", omit_defaults=True):
     """A field of the event's context, or of its parent's."""
 
     path: tuple[str, ...]
     parent: bool = False
 
 
-class Trait(Struct, frozen=True, tag="trait"):
+class Trait(Node, frozen=True, tag="trait"):
     """A trait of the profile: custom, computed, or an audience as a boolean. `path[0]` is its key."""
 
     path: tuple[str, ...]
 
 
-class Window(Struct, frozen=True, tag="window", omit_defaults=True):
+class Window(Node, frozen=True, tag="window", omit_defaults=True):
     """`within(d)` is after_ms 0, before_ms d; `between(a, b)` is a and b. Holds where t - before < ts <= t - after.
 
     With `parent` it is measured forward from the parent event: parent.ts + after < ts <= parent.ts + before (and for
@@ -48,7 +52,7 @@ class Window(Struct, frozen=True, tag="window", omit_defaults=True):
     parent: bool = False
 
 
-class Reducer(Struct, frozen=True, tag="reducer", omit_defaults=True):
+class Reducer(Node, frozen=True, tag="reducer", omit_defaults=True):
     """How the events that pass become one value.
 
     `of` is what is looked at (None for count). `cast` is the `as` type: "string" or "array", or None.
@@ -62,7 +66,7 @@ class Reducer(Struct, frozen=True, tag="reducer", omit_defaults=True):
     counted: bool = False
 
 
-class Event(Struct, frozen=True, tag="event", omit_defaults=True):
+class Event(Node, frozen=True, tag="event", omit_defaults=True):
     """A question about a profile's events: which calls, filtered how, reduced to what.
 
     `call` "any" is `event()`: any track, page or screen call. `name` None is any name. All windows must hold.
@@ -80,7 +84,7 @@ class Event(Struct, frozen=True, tag="event", omit_defaults=True):
     expires_after_ms: int | None = None
 
 
-class Duration(Struct, frozen=True, tag="duration"):
+class Duration(Node, frozen=True, tag="duration"):
     """The argument of within_last and its kin."""
 
     ms: int
@@ -89,7 +93,7 @@ class Duration(Struct, frozen=True, tag="duration"):
 Value = Literal | Property | Context | Trait | Event
 
 
-class Comparison(Struct, frozen=True, tag="comparison"):
+class Comparison(Node, frozen=True, tag="comparison"):
     """`left op right`; `op` is a name of OPERATORS; `right` has as many values as the operator takes."""
 
     left: Value
@@ -97,31 +101,31 @@ class Comparison(Struct, frozen=True, tag="comparison"):
     right: tuple[Value | Duration, ...] = ()
 
 
-class Audience(Struct, frozen=True, tag="audience"):
+class Audience(Node, frozen=True, tag="audience"):
     """True for members of the audience with this key."""
 
     key: str
 
 
-class And(Struct, frozen=True, tag="and"):
+class And(Node, frozen=True, tag="and"):
     """True if all of its parts are."""
 
     of: tuple["Condition", ...]
 
 
-class Or(Struct, frozen=True, tag="or"):
+class Or(Node, frozen=True, tag="or"):
     """True if any of its parts is."""
 
     of: tuple["Condition", ...]
 
 
-class Not(Struct, frozen=True, tag="not"):
+class Not(Node, frozen=True, tag="not"):
     """True if its part is not."""
 
     of: "Condition"
 
 
-class Users(Struct, frozen=True, tag="users"):
+class Users(Node, frozen=True, tag="users"):
     """A quantifier over the users of an account: ANY, ALL (needs at least one user) or NONE."""
 
     quantifier: OneOf["ANY", "ALL", "NONE"]
