@@ -31,6 +31,8 @@ MESSAGE_ID_CHARS_MAX: Final = 100  # Segment: "less than 100 characters"; a pref
 GROUP_ID_CHARS_MAX: Final = 500  # Segment drops calls with a longer one
 NAME_CHARS_MAX: Final = 500  # names are keys of every program; the longest seen in the wild are sentences
 DEPTH_MAX: Final = 64  # objects and arrays within one another; later steps recurse over values
+DEPTH_CUT: Final = 2 * DEPTH_MAX  # where a batch is cut to be readable at all: deep enough to be refused for it
+BRACKETS_CUT_MAX: Final = 100_000  # in a batch of 512,000 bytes; more takes too long to walk and is no batch of events
 INTEGER_DIGITS_SAFE: Final = 18  # any integer of so many digits fits 64 bits
 INTEGER_MAX: Final = 2**63 - 1
 INTEGER_MIN: Final = -(2**63)
@@ -68,6 +70,7 @@ _LONG_INTEGER: Final = b"0" * (INTEGER_DIGITS_SAFE + 1)
 _LARGE_EXPONENT: Final = b"0e000"
 _EXPECTED: Final = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<found>[^`]*)`(?: - at `\$\.?(?P<field>.*)`)?")
 _NO_ID: Final = (None, "")
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _TIMES: Final = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 _IN_WORDS: Final = {
     "str": "text",
@@ -195,6 +198,28 @@ def mend_surrogates(raw: bytes) -> bytes:
     return _LONE_SURROGATES.sub(lambda match: b"\\ufffd" if match.group(1) else match.group(0), raw)
 
 
+def cut_depth(raw: bytes) -> bytes:
+    """Return JSON with everything far deeper than DEPTH_MAX replaced by null.
+
+    No decoder reads it otherwise, and one such event must not cost a whole batch. It is still too deep to be taken.
+    """
+    if raw.count(b"{") + raw.count(b"[") > BRACKETS_CUT_MAX:
+        return raw
+    kept: list[bytes] = []
+    depth = start = 0
+    for match in _BRACKETS.finditer(raw):
+        if match.group() in (b"{", b"["):
+            depth += 1
+            if depth == DEPTH_CUT:
+                kept.append(raw[start : match.start()])
+        elif match.group() in (b"}", b"]"):
+            depth -= 1
+            if depth == DEPTH_CUT - 1:
+                kept.append(b"null")
+                start = match.end()
+    return b"".join((*kept, raw[start:])) if depth == 0 and kept else raw
+
+
 def _accept(
     raw: bytes,
     kind: str | None,
@@ -206,6 +231,8 @@ def _accept(
 ) -> Incoming:
     if len(raw) > EVENT_BYTES_MAX:
         raise _Refusal("event_too_large", f"{len(raw)} bytes, at most {EVENT_BYTES_MAX}")
+    if shared_context:
+        raw = _with_context(raw, shared_context)
     shape = raw.translate(_SHAPE, b"+")
     if shape.count(b"{") > DEPTH_MAX:
         _check_depth(raw)
@@ -215,9 +242,6 @@ def _accept(
     number = _kind_of(call.type if kind is None else kind)
     name = _name_of(call, number)
     _check_ids(call, number)
-    if shared_context:
-        call.context = {**shared_context, **(call.context or {})}
-        raw = _with_context(raw, call.context)
     return Incoming(
         kind=number,
         name=name,
@@ -356,10 +380,13 @@ def _check_numbers(value: object, path: str) -> None:
         raise _Refusal("number_out_of_range", f"{path}: {_shortened(value)} does not fit 64 bits; send it as text")
 
 
-def _with_context(raw: bytes, context: dict[str, Any]) -> bytes:
-    """Return the call with this context in place of its own: alone in the log, it must say all that its batch said."""
-    fields = _fields(raw)
-    fields["context"] = Raw(msgspec.json.encode(context))
+def _with_context(raw: bytes, shared: dict[str, Any]) -> bytes:
+    """Return the call with its batch's context put in: alone in the log, it must say all that its batch said."""
+    fields = _decoded(_fields, raw)
+    own = _decoded(_anything, bytes(fields["context"])) if "context" in fields else None
+    if own is not None and not isinstance(own, dict):
+        return raw  # it is refused for that
+    fields["context"] = Raw(msgspec.json.encode({**shared, **(own or {})}))
     whole = msgspec.json.encode(fields)
     if len(whole) > EVENT_BYTES_MAX:
         raise _Refusal("event_too_large", f"{len(whole)} bytes with the batch's context, at most {EVENT_BYTES_MAX}")

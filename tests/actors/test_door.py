@@ -252,6 +252,29 @@ def test_a_batch_context_counts_towards_the_events_size() -> None:
     assert refused(TRACKED, shared_context={"a": "x" * 32_768})[0] == "event_too_large"
 
 
+@pytest.mark.parametrize(
+    ("shared", "code"),
+    [({"a": 2**64}, "number_out_of_range"), ({"a": json.loads("[" * 70 + "]" * 70)}, "too_deep")],
+)
+def test_a_batch_context_is_judged_with_the_event(shared: dict[str, Any], code: str) -> None:
+    assert refused(TRACKED, shared_context=shared)[0] == code
+
+
+@pytest.mark.parametrize("call", [{**TRACKED, "context": 5}, b"[]", b"{"])
+def test_a_batch_context_does_not_hide_what_is_wrong(call: object) -> None:
+    assert refused(call, shared_context={"ip": "1"}) == refused(call)
+
+
+def test_json_too_deep_for_any_decoder_is_cut_to_what_can_be_read_and_refused() -> None:
+    deep = b'{"a":"]}[","b":%s}'
+    cut = door.cut_depth(b'{"batch":[%s,{"c":1}]}' % (deep % (b"[" * 5000 + b"]" * 5000)))
+    read = json.loads(cut)["batch"]
+    assert (read[0]["a"], read[1]) == ("]}[", {"c": 1})
+    assert refused(json.dumps({**TRACKED, **read[0]}).encode())[0] == "too_deep"
+    assert door.cut_depth(deep % b"[1]") == deep % b"[1]"
+    assert door.cut_depth(b"[" * 5000) == b"[" * 5000  # never closed: that is not JSON
+
+
 @pytest.mark.parametrize("depth", [1, 62])
 def test_what_is_as_deep_as_allowed_is_taken(depth: int) -> None:
     assert taken(NESTED % (b"[" * depth, b"]" * depth)).name == "A"

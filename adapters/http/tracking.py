@@ -1,0 +1,393 @@
+"""Events in: the tracking API as a bare ASGI app, since a framework's routing costs half of the throughput.
+
+A request is let in by its write key, read within bounds, judged event by event at the door, handed to its source's
+space, and answered when the space has made it durable: 200 is a promise. What is wrong with the call itself is a 400
+with nothing taken; what is wrong with one event of a batch is told beside what was taken, and kept in the list of
+rejected events. The JSON envelope of a batch is read without looking into its events, so each is judged alone.
+"""
+
+from codecs import BOM_UTF8
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from msgspec import Raw, Struct
+
+from actors.control import EVENTS_WRITE, Control, grants
+from actors.door import (
+    BATCH_BYTES_MAX,
+    BATCH_EVENTS_MAX,
+    Incoming,
+    accept,
+    cut_depth,
+    mend_surrogates,
+    read_time_ms,
+)
+from actors.space import SpaceApi
+from adapters.http.auth import refusal_headers, secret_of, tracking_refusal
+from adapters.http.body import CallError, ClientGoneError, Receive, read_body
+from eventlog.clock import Clock
+from eventlog.entries import KINDS, Rejected, SourceRecord
+from eventlog.errors import ForbiddenError, InvalidError, LogFullError, RefusedError, UnauthorizedError
+
+Scope = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
+
+SHARED_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX  # a batch's context, copied into each of its events; ours
+FULL_RETRY_AFTER_S: Final = 10  # a full disk is seldom freed sooner
+BUSY_RETRY_AFTER_S: Final = 1
+
+PATHS: Final = {
+    **{f"/v1/{kind}": kind for kind in KINDS},
+    "/v1/batch": None,
+    "/v1/import": None,
+}
+"""Each path of the API with the kind of its call; None: its events say it. A slash at the end is let pass."""
+
+CODES: Final = {
+    "unauthorized": "401: no write key, or one that is unknown",
+    "forbidden": "403: a token without the scope `events:write`",
+    "source_disabled": "403: the source of this write key is disabled",
+    "method_not_allowed": "405: something other than POST",
+    "malformed_json": "400: the body is not JSON, or not an object",
+    "invalid_encoding": "400: the body is not the gzip that its header says, or is cut off",
+    "unsupported_encoding": "415: a Content-Encoding other than gzip",
+    "unsupported_media_type": "415: a Content-Type other than JSON, or text/plain as browsers send it",
+    "batch_too_large": "400: more than 512,000 bytes, unpacked",
+    "too_many_events": "400: more than 2,500 events in a batch",
+    "invalid_batch": "400: `batch` is missing or no list, or what goes with it is of the wrong type",
+    "request_timeout": "408: the body did not arrive in time",
+    "overloaded": "503: too many requests are being worked on; nothing was taken, try again",
+    "log_full": "503: the disk is full; nothing was taken, try again",
+    "internal_error": "500: our fault; nothing is promised about the call",
+}
+"""The codes of refused calls, beside those of single events in `actors.door.REASONS`."""
+
+TAKEN: Final = b'{"success":true}'
+_JSON: Final = (b"content-type", b"application/json")
+_CORS: Final = (b"access-control-allow-origin", b"*")
+_PREFLIGHT: Final = (
+    _CORS,
+    (b"access-control-allow-methods", b"POST, OPTIONS"),
+    (b"access-control-max-age", b"86400"),
+    (b"vary", b"access-control-request-headers"),
+)
+_HEADERS_ALLOWED: Final = b"authorization, content-type, content-encoding"
+_HEADERS_ASKED_BYTES_MAX: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class Limits(Struct, frozen=True):
+    """What the app holds at once, and how long it waits for a body."""
+
+    requests_max: int = 1_000  # worked on at once; each holds at most a body, 512,000 bytes
+    body_timeout_s: float = 30.0
+
+
+class Counts:
+    """What came in so far, for the metrics."""
+
+    __slots__ = ("bytes_in", "events_refused", "events_taken", "in_flight", "requests")
+
+    def __init__(self) -> None:
+        self.requests: dict[int, int] = {}  # by status
+        self.events_taken = 0
+        self.events_refused: dict[str, int] = {}  # by code
+        self.bytes_in = 0
+        self.in_flight = 0
+
+
+class _Batch(Struct, frozen=True, rename="camel"):
+    """A batch, its events unread."""
+
+    batch: list[Raw] | None = None
+    sent_at: str | int | float | None = None
+    context: dict[str, Any] | None = None
+
+
+class _Key(Struct, frozen=True, rename="camel"):
+    """The write key in a body."""
+
+    write_key: Any = None
+
+
+_decode_batch: Final = msgspec.json.Decoder(_Batch).decode
+_decode_key: Final = msgspec.json.Decoder(_Key).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class TrackingApp:
+    """The ASGI app of the tracking API."""
+
+    def __init__(
+        self,
+        control: Control,
+        space: Callable[[str], SpaceApi],
+        clock: Clock,
+        new_id: Callable[[], str],
+        limits: Limits,
+    ) -> None:
+        """Serve the tracking API.
+
+        Args:
+            control: knows the write keys.
+            space: returns an open space by its id.
+            clock: tells when a call was received.
+            new_id: makes a message id for an event without one.
+            limits: how much is held at once.
+        """
+        self._control = control
+        self._space = space
+        self._clock = clock
+        self._new_id = new_id
+        self._limits = limits
+        self.counts = Counts()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request to one of PATHS."""
+        counts = self.counts
+        counts.in_flight += 1
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except ClientGoneError:
+            return
+        except RefusedError as error:
+            status, headers, body = _refusal(error)
+        except LogFullError as error:
+            log.error("log_full", path=scope["path"], error=str(error))
+            message = "the disk is full; nothing of this call was taken, send it again later"
+            status, headers, body = _refusal(CallError(503, "log_full", message, retry_after=str(FULL_RETRY_AFTER_S)))
+        except Exception:
+            # Whatever else went wrong is answered as JSON, and told with its traceback.
+            log.exception("tracking_failed", path=scope["path"])
+            status, headers, body = _refusal(
+                CallError(500, "internal_error", "this is a fault of the server; its log says more")
+            )
+        finally:
+            counts.in_flight -= 1
+        counts.requests[status] = counts.requests.get(status, 0) + 1
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
+        headers = dict(scope["headers"])
+        if scope["method"] == "OPTIONS":
+            return 204, _preflight(headers), b""
+        if scope["method"] != "POST":
+            raise CallError(405, "method_not_allowed", f"found {scope['method']}, expected POST", allow="POST, OPTIONS")
+        if self.counts.in_flight > self._limits.requests_max:
+            message = f"{self._limits.requests_max} requests are being worked on; nothing was taken, try again"
+            raise CallError(503, "overloaded", message, retry_after=str(BUSY_RETRY_AFTER_S))
+        source = self._source_by_header(headers)
+        _check_type(headers)
+        limits = self._limits
+        body = await read_body(headers, receive, bytes_max=BATCH_BYTES_MAX, timeout_s=limits.body_timeout_s)
+        body = body.removeprefix(BOM_UTF8)
+        self.counts.bytes_in += len(body)
+        kind = PATHS[scope["path"].rstrip("/")]
+        if kind is None:
+            return await self._take_batch(body, source)
+        return await self._take_call(body, kind, source)
+
+    # -- who sends ---------------------------------------------------------------------------------------------------
+
+    def _source_by_header(self, headers: Mapping[bytes, bytes]) -> SourceRecord | None:
+        """Return the source that the header names, None where there is no header: the body may say it."""
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            return None
+        return self._source_of(secret_of(authorization.decode("latin-1")))
+
+    def _source_of(self, secret: object) -> SourceRecord:
+        if not isinstance(secret, str) or not secret:
+            raise UnauthorizedError(
+                "unauthorized", "no write key; send it as the user name of Basic authentication, or as `writeKey`"
+            )
+        source = self._control.source_of_write_key(secret)
+        if source is None:
+            source = self._source_of_token(secret)
+        if not source.enabled:
+            raise ForbiddenError("source_disabled", f"the source {source.name!r} is disabled")
+        return source
+
+    def _source_of_token(self, secret: str) -> SourceRecord:
+        """Let a token with the scope `events:write` send for the first source of its space."""
+        token = self._control.token_of(secret)
+        if token is None:
+            raise UnauthorizedError(
+                "unauthorized", "the write key is unknown; if it was lost, give its source another one"
+            )
+        if not grants(token.scopes, EVENTS_WRITE):
+            raise ForbiddenError("forbidden", f"the token {token.name!r} lacks the scope {EVENTS_WRITE}")
+        space_id = token.space_id or self._control.spaces()[0].id
+        sources = self._control.sources(space_id)
+        if not sources:
+            raise ForbiddenError("forbidden", "the token's space has no source; create one first")
+        return sources[0]
+
+    # -- taking ------------------------------------------------------------------------------------------------------
+
+    async def _take_call(self, body: bytes, kind: str, source: SourceRecord | None) -> tuple[int, Headers, bytes]:
+        source = source or self._source_of(_write_key_in(body))
+        judged = accept(
+            body,
+            kind=kind,
+            received_ms=self._clock.now_ms(),
+            sent_at=None,
+            index=0,
+            source=source.id,
+            new_id=self._new_id,
+        )
+        if isinstance(judged, Rejected) and judged.code == "invalid_json":
+            raise _malformed(judged.message)
+        refused = await self._ingest([judged], source)
+        if refused:
+            told = {"success": False, "code": refused[0].code, "message": refused[0].message}
+            return 400, [_JSON, _CORS], _encode(told)
+        return 200, [_JSON, _CORS], TAKEN
+
+    async def _take_batch(self, body: bytes, source: SourceRecord | None) -> tuple[int, Headers, bytes]:
+        source = source or self._source_of(_write_key_in(body))
+        batch = _envelope(body)
+        judged = self._judge(batch, source)
+        refused = await self._ingest(judged, source)
+        if not refused:
+            return 200, [_JSON, _CORS], TAKEN
+        told = [
+            {"index": one.index, "messageId": one.message_id, "code": one.code, "message": one.message}
+            for one in sorted(refused, key=lambda one: one.index)
+        ]
+        if len(refused) < len(judged):
+            return 200, [_JSON, _CORS], _encode({"success": True, "rejected": told})
+        whole = {"success": False, "code": told[0]["code"], "message": _none_taken(told), "rejected": told}
+        return 400, [_JSON, _CORS], _encode(whole)
+
+    def _judge(self, batch: _Batch, source: SourceRecord) -> list[Incoming | Rejected]:
+        """Judge every event of a batch, each alone. Raises InvalidError for what is wrong with the batch itself."""
+        events = batch.batch
+        if events is None:
+            raise InvalidError("invalid_batch", 'found no `batch`, expected {"batch": [event, …]}')
+        if len(events) > BATCH_EVENTS_MAX:
+            message = (
+                f"batch: {len(events)} events, at most {BATCH_EVENTS_MAX}; batch[{BATCH_EVENTS_MAX}] and those after it"
+                " are too many. Nothing was taken: send them in several batches"
+            )
+            raise InvalidError("too_many_events", message)
+        if batch.sent_at is not None:
+            _check_sent_at(batch.sent_at)
+        if batch.context:
+            _check_shared(batch.context, len(events))
+        received_ms = self._clock.now_ms()
+        return [
+            accept(
+                bytes(event),
+                kind=None,
+                received_ms=received_ms,
+                sent_at=batch.sent_at,
+                index=index,
+                source=source.id,
+                new_id=self._new_id,
+                shared_context=batch.context,
+            )
+            for index, event in enumerate(events)
+        ]
+
+    async def _ingest(self, judged: list[Incoming | Rejected], source: SourceRecord) -> list[Rejected]:
+        """Hand a call's events to its space; return, once durable, those that were refused at the door or behind it."""
+        accepted = [one for one in judged if isinstance(one, Incoming)]
+        rejected = [one for one in judged if isinstance(one, Rejected)]
+        refused = await self._space(source.space_id).ingest(accepted, rejected, source.id) if judged else []
+        counts = self.counts
+        counts.events_taken += len(judged) - len(refused)
+        for one in refused:
+            counts.events_refused[one.code] = counts.events_refused.get(one.code, 0) + 1
+        return refused
+
+
+# -- the parts that need nothing of the app --------------------------------------------------------------------------
+
+
+def _check_type(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse what is surely not JSON. Browsers label a beacon's JSON text/plain; some clients label nothing."""
+    found = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if found in (b"", b"application/json", b"text/plain") or found.endswith((b"+json", b"/json")):
+        return
+    raise CallError(
+        415,
+        "unsupported_media_type",
+        f"found Content-Type {found[:100].decode('latin-1')!r}, expected application/json",
+    )
+
+
+def _write_key_in(body: bytes) -> object:
+    """Return the `writeKey` of a body; None where there is none, or no JSON: nobody sends it, then."""
+    try:
+        return _decode_key(body).write_key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        mended = _mended(body, error)
+        return None if mended == body else _write_key_in(mended)
+
+
+def _envelope(body: bytes) -> _Batch:
+    """Read a batch without its events."""
+    try:
+        return _decode_batch(body)
+    except msgspec.ValidationError as error:
+        if str(error).startswith("Expected `object`, got `") and "$" not in str(error):
+            raise _malformed(f"expected a JSON object: {error}") from None
+        raise InvalidError("invalid_batch", f"the batch is not as it should be: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        mended = _mended(body, error)
+        if mended == body:
+            raise _malformed(f"not JSON: {error}") from None
+    return _envelope(mended)
+
+
+def _mended(body: bytes, error: Exception) -> bytes:
+    """Return JSON without what keeps one event from being read, so that the door sees that one alone."""
+    return cut_depth(body) if isinstance(error, RecursionError) else mend_surrogates(body)
+
+
+def _check_sent_at(sent_at: str | float) -> None:
+    try:
+        read_time_ms(sent_at, "sentAt")
+    except ValueError as error:
+        raise InvalidError("invalid_batch", f"{error}. Nothing was taken") from None
+
+
+def _check_shared(context: dict[str, Any], events: int) -> None:
+    """Bound what a batch's context grows to, copied into each of its events."""
+    size = len(_encode(context)) * events
+    if size > SHARED_BYTES_MAX:
+        message = f"the batch's context makes {size} bytes with its {events} events, at most {SHARED_BYTES_MAX}"
+        raise InvalidError("batch_too_large", message)
+
+
+def _none_taken(told: list[dict[str, Any]]) -> str:
+    if len(told) == 1:
+        return str(told[0]["message"])
+    return f"none of the {len(told)} events was taken; the first: {told[0]['message']}"
+
+
+def _malformed(why: str) -> InvalidError:
+    return InvalidError("malformed_json", f"{why}. Nothing was taken")
+
+
+def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
+    asked = headers.get(b"access-control-request-headers", _HEADERS_ALLOWED)
+    if len(asked) > _HEADERS_ASKED_BYTES_MAX:
+        asked = _HEADERS_ALLOWED
+    return [*_PREFLIGHT, (b"access-control-allow-headers", asked)]
+
+
+def _refusal(error: RefusedError) -> tuple[int, Headers, bytes]:
+    headers = [_JSON, _CORS]
+    headers.extend((name.lower().encode(), value.encode()) for name, value in refusal_headers(error).items())
+    if isinstance(error, CallError):
+        headers.extend((name.encode(), value.encode()) for name, value in error.headers.items())
+    return error.status, headers, tracking_refusal(error)
