@@ -23,6 +23,7 @@ IDENTIFY: Final = 4
 GROUP: Final = 5
 ALIAS: Final = 6
 KINDS: Final = {"track": TRACK, "page": PAGE, "screen": SCREEN, "identify": IDENTIFY, "group": GROUP, "alias": ALIAS}
+ERASED: Final = 0  # an erased event keeps its place and its received_ms, and nothing else
 KIND_NAMES: Final = {number: name for name, number in KINDS.items()}
 
 
@@ -34,7 +35,7 @@ class Event(Struct, frozen=True, gc=False):
     received_ms: int
     profile: int  # the user it was resolved to, 0 for none
     account: int  # the account of a group call, 0 for none
-    kind: int  # TRACK, PAGE, …
+    kind: int  # TRACK, PAGE, …, or ERASED
     name: str  # track: the event; page and screen: the call's name or ""; else ""
     source: str  # the id of the source it came by
     message_id: str
@@ -65,6 +66,17 @@ class IdAdded(Fact, frozen=True, tag="id_added"):
     cause_seq: int
     source: str = ""
     encoding: str = "none"
+
+
+class IdSeenEarlier(Fact, frozen=True, tag="id_seen_earlier"):
+    """A late event carried an id that an entity has: it is now known to have had it from `event_ms` on."""
+
+    entity: int
+    collection: OneOf["users", "accounts"]
+    id_type: str
+    value: str
+    event_ms: int
+    cause_seq: int
 
 
 class Merged(Fact, frozen=True, tag="merged"):
@@ -211,6 +223,7 @@ class Exited(Fact, frozen=True, tag="exited"):
     definition: int
     at_ms: int
     cause_seq: int
+    merged_into: int = 0  # it was absorbed by this one, which is a member: nothing to tell anybody
 
 
 class TraitComputed(Fact, frozen=True, tag="trait_computed"):
@@ -348,6 +361,7 @@ class TokenSaved(Fact, frozen=True, tag="token_saved"):
 AnyFact = (
     Ticked
     | IdAdded
+    | IdSeenEarlier
     | Merged
     | IdRefused
     | IdentityRulesChanged

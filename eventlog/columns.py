@@ -1,0 +1,181 @@
+"""Events as columns: what a scan works on, so that it decides by numbers and decodes only what it wants.
+
+Packs that lie side by side are joined to groups of at least `GROUP_EVENTS_MIN` events, so that a log of many small
+commits scans nearly as fast as one of large ones; names and sources get a table per group. Times are milliseconds
+since the epoch, UTC.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from eventlog.codec import Ints, PackView
+from eventlog.entries import Event
+
+GROUP_EVENTS_MIN: Final = 512
+KINDS_MAX: Final = 16  # entries.KINDS has 6; row 0 is the erased
+
+Names = Iterable[tuple[int, str | None]] | None
+
+
+class Wanted:
+    """Which events a scan wants: pairs of kind and name, None as name for any of that kind; or everything."""
+
+    def __init__(self, names: Names) -> None:
+        self._all = names is None
+        self._any_name: list[int] = []
+        self._kinds_of: dict[str, list[int]] = {}
+        for kind, name in names or ():
+            assert 0 < kind < KINDS_MAX, kind
+            if name is None:
+                self._any_name.append(kind)
+            else:
+                self._kinds_of.setdefault(name, []).append(kind)
+
+    def table(self, names: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+        """Return what is wanted by kind and index into `names`; None when nothing is. Erased events never are."""
+        table = np.zeros((KINDS_MAX, max(len(names), 1)), np.bool_)
+        if self._all:
+            table[1:] = True
+            return table
+        for kind in self._any_name:
+            table[kind] = True
+        found = bool(self._any_name)
+        for index, name in enumerate(names):
+            for kind in self._kinds_of.get(name, ()):
+                table[kind, index] = found = True
+        return table if found else None
+
+
+class EventColumns:
+    """Some events in order of sequence, a numpy array a field; bodies and message ids are decoded when asked for."""
+
+    __slots__ = (
+        "_pack",
+        "_packs",
+        "_row",
+        "account",
+        "event_ms",
+        "kind",
+        "name",
+        "names",
+        "profile",
+        "received_ms",
+        "seq",
+        "source",
+        "sources",
+    )
+
+    seq: Ints
+    event_ms: Ints
+    received_ms: Ints
+    profile: Ints  # 0 for none
+    account: Ints  # 0 for none
+    kind: npt.NDArray[np.uint8]
+    name: npt.NDArray[np.int64]  # indices into names
+    names: list[str]
+    source: npt.NDArray[np.int64]  # indices into sources
+    sources: list[str]
+
+    def __init__(self, packs: Sequence[PackView]) -> None:
+        """Join packs that hold at least one event between them."""
+        packs = [pack for pack in packs if pack.header.events_count]
+        counts = [pack.header.events_count for pack in packs]
+        self._packs = packs
+        if len(packs) == 1:
+            only = packs[0]
+            self.names, self.sources = only.tables
+            self.name = only.indices(0).astype(np.int64)
+            self.source = only.indices(1).astype(np.int64)
+            self._row = np.arange(counts[0])
+            self._pack = np.zeros(counts[0], np.int64)
+            self.seq = self._row + only.header.first_seq
+        else:
+            self.names, self.name = _retabled(packs, 0)
+            self.sources, self.source = _retabled(packs, 1)
+            self._row = np.concatenate([np.arange(count) for count in counts])
+            self._pack = np.repeat(np.arange(len(packs)), counts)
+            self.seq = self._row + np.repeat([pack.header.first_seq for pack in packs], counts)
+        self.event_ms = _joined_ints(packs, 0)
+        self.received_ms = _joined_ints(packs, 1)
+        self.profile = _joined_ints(packs, 2)
+        self.account = _joined_ints(packs, 3)
+        self.kind = np.concatenate([pack.kinds for pack in packs])
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.seq)
+
+    def select(self, rows: npt.NDArray[Any]) -> "EventColumns":
+        """Return the events of a boolean mask, or of ascending row numbers."""
+        chosen = EventColumns.__new__(EventColumns)
+        chosen._packs, chosen.names, chosen.sources = self._packs, self.names, self.sources
+        for field in (
+            "_pack",
+            "_row",
+            "account",
+            "event_ms",
+            "kind",
+            "name",
+            "profile",
+            "received_ms",
+            "seq",
+            "source",
+        ):
+            setattr(chosen, field, getattr(self, field)[rows])
+        return chosen
+
+    def bodies(self) -> list[bytes]:
+        """Return the events' bodies."""
+        packs = self._packs
+        if len(packs) > 1:
+            return [packs[p].body_at(row) for p, row in zip(self._pack.tolist(), self._row.tolist(), strict=True)]
+        if len(self) == packs[0].header.events_count:
+            return packs[0].bodies
+        body, ends = packs[0].body, packs[0].body_ends
+        return [body[ends[row] : ends[row + 1]] for row in self._row.tolist()]
+
+    def message_ids(self) -> list[str]:
+        """Return the events' message ids."""
+        packs = self._packs
+        if len(packs) > 1:
+            return [packs[p].id_at(row) for p, row in zip(self._pack.tolist(), self._row.tolist(), strict=True)]
+        ids = packs[0].ids
+        return ids if len(self) == len(ids) else [ids[row] for row in self._row.tolist()]
+
+    def events(self) -> list[Event]:
+        """Return the events themselves."""
+        return list(
+            map(
+                Event,
+                self.seq.tolist(),
+                self.event_ms.tolist(),
+                self.received_ms.tolist(),
+                self.profile.tolist(),
+                self.account.tolist(),
+                self.kind.tolist(),
+                map(self.names.__getitem__, self.name.tolist()),
+                map(self.sources.__getitem__, self.source.tolist()),
+                self.message_ids(),
+                self.bodies(),
+            )
+        )
+
+
+def _joined_ints(packs: Sequence[PackView], number: int) -> Ints:
+    if len(packs) == 1:
+        return packs[0].ints(number)
+    return np.concatenate([pack.ints(number) for pack in packs])
+
+
+def _retabled(packs: Sequence[PackView], number: int) -> tuple[list[str], Ints]:
+    """Return one table for the packs' names (0) or sources (1), and the events' indices into it."""
+    table: dict[str, int] = {}
+    indices: list[Ints] = []
+    for pack in packs:
+        places = [table.setdefault(text, len(table)) for text in pack.tables[number]]
+        own = pack.indices(number)
+        indices.append(np.asarray(places)[own] if len(places) > 1 else np.full(len(own), places[0]))
+    return list(table), np.concatenate(indices)
