@@ -1,10 +1,10 @@
 """Which id values a profile is addressed by: id sync, from a profile's ids to one set of ids per call.
 
-One call goes out per selected value of an id type other than email. The selected email travels with it, in `traits.email`
-or `context.traits.email`: it says who the same person is, and is not a second entry. When there are more emails than
-other values, the last other value is repeated with each further email; with no other value there is one call per
-email. A profile that the setting selects nothing of is addressed by its newest anonymous id, else by its newest id: a
-member is never untold in silence.
+One call goes out per selected value of an id type other than email. The selected email travels with it, in
+`traits.email` or `context.traits.email`: it says who the same person is, and is not a second entry. When there are more
+emails than other values, the last other value is repeated with each further email; with no other value there is one
+call per email. A profile that the setting selects nothing of is addressed by its newest anonymous id, else by its
+newest id: a member is never untold in silence.
 
 Where a value goes is its *slot*: userId, anonymousId, email or groupId for those types, the type's own name for all
 others, and the name in `mapTo` where that is given.
@@ -16,7 +16,7 @@ from typing import Literal as OneOf
 
 from msgspec import json
 
-from actors.delivery import IdSync, Ids, Slot
+from actors.delivery import Ids, IdSync, Slot
 
 IdValue = tuple[str, str]  # id type, value
 DEFAULT_USERS: Final = (IdSync(external_id="email"), IdSync(external_id="user_id"))  # contract, section 5

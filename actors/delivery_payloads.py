@@ -24,7 +24,7 @@ def message_id(connection: str, refill: int, seq: int, kind: CallKind, entity: i
     return f"{connection}-{seq}{again}-{kind}-{whom}"
 
 
-def event_name(settings: ConnectionSettings, computation_class: str, value: Any) -> str:  # noqa: ANN401 - a trait's value
+def event_name(settings: ConnectionSettings, computation_class: str, value: Any) -> str:
     """Return the name of the track call for a change."""
     if computation_class == "trait":
         return settings.computed_event_name or COMPUTED

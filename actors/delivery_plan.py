@@ -1,12 +1,12 @@
 """What a destination is owed: from what is true of a profile and what was told, the calls that close the gap.
 
 For each connection, profile and set of ids, a row remembers what the destination was last told (`Told`). A change is
-then a difference: an entry goes to each selected set of ids that was not told it, an exit to every one that was told the
-entry, whatever the id-sync setting says by now, a trait's value to each selected set with another value. So a restart,
-a full resync, a merge and a new id are one computation, and repeating it owes nothing more.
+then a difference: an entry goes to each selected set of ids that was not told it, an exit to every one that was told
+the entry, whatever the id-sync setting says by now, a trait's value to each selected set with another value. So a
+restart, a full resync, a merge and a new id are one computation, and repeating it owes nothing more.
 
-A call that was given up leaves its row *unsure*: what it would have said is sent again with the next change. It counts as
-having been told an entry if that may have arrived (a time-out), so that the exit goes there too.
+A call that was given up leaves its row *unsure*: what it would have said is sent again with the next change. It counts
+as having been told an entry if that may have arrived (a time-out), so that the exit goes there too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,14 +60,14 @@ def state_of(row: bytes) -> State:
 
 def owed(
     *,
-    value: Any,  # noqa: ANN401 - a trait's value
+    value: Any,
     kind: OneOf["audience", "trait"],
     seq: int,
     told: Mapping[Ids, Told],
     selected: Sequence[Ids],
     again: bool,
 ) -> tuple[Target, ...]:
-    """Return who has to be told `value`, true since entry `seq`; `again` also repeats what was given up at that entry."""
+    """Return who has to be told `value`, true since entry `seq`; `again`: also those given up at that entry."""
     if kind == "audience" and not value:
         return _exits(told, seq, again)
     if kind == "trait" and value is None:
@@ -82,7 +82,7 @@ def owed(
     return tuple(targets)
 
 
-def _open(row: Told, value: Any, seq: int, again: bool) -> bool:  # noqa: ANN401 - a trait's value
+def _open(row: Told, value: Any, seq: int, again: bool) -> bool:
     if not row.sure:
         return again or row.seq < seq
     return row.seq < seq and row.value != value

@@ -74,7 +74,7 @@ def retry_after_ms(answer: Answer, now_ms: int) -> int | None:
 
 def backoff_ms(attempts: int, limits: Limits, random: Random) -> int:
     """Return the pause after so many attempts (from 1): the first, doubled each time up to the longest, with jitter."""
-    nominal = min(limits.retry_max_ms, limits.retry_first_ms * 2 ** min(attempts - 1, 40))
+    nominal = min(limits.retry_max_ms, limits.retry_first_ms << min(attempts - 1, 40))
     return max(1, round(nominal * random.uniform(1 - JITTER, 1 + JITTER)))
 
 

@@ -1,0 +1,298 @@
+"""Who is next: a lane per profile, in order within, and how far the log is settled.
+
+A lane holds the jobs of one profile (or account) in the order of the log; one of them at most is under way. A lane
+whose head has to wait is set aside, and its jobs are *parked*: stored as rows of their own, so that the destination's
+cursor can pass them. The cursor stands before the oldest entry that has a job which is neither done nor parked.
+
+When profiles merge, later jobs of the absorbed go to the survivor's lane, and the merge itself waits there until the
+lanes of the absorbed are empty: the order of the log holds across both.
+"""
+
+import heapq
+from collections import deque
+from typing import Any, Final
+from typing import Literal as OneOf
+
+from msgspec import Struct, field, msgpack
+
+from actors.delivery import Call, Connection, Verdict
+from actors.delivery_plan import Target
+
+WINDOW_MAX: Final = 2_000  # jobs read ahead and not parked: about 1 MB a destination
+PARKED_MAX: Final = 10_000  # jobs that wait behind a failing profile, before reading stops
+FILL_SHARE: Final = 4  # of five lanes started, four are live ones while there are any
+
+
+class Job(Struct, frozen=True, omit_defaults=True):
+    """Something that a destination may have to be told about one profile."""
+
+    what: OneOf["change", "reconcile", "renew", "merge", "erase", "resend"]
+    seq: int
+    entity: int
+    connection: str = ""
+    value: Any = None
+    at_ms: int = 0
+    account: int = 0  # told to a user: the account that changed
+    absorbed: tuple[int, ...] = ()
+    call: Call | None = None  # resend: the call as it was
+
+    @property
+    def key(self) -> str:
+        """Return what tells it from every other job of a destination; sorts in the order of the log."""
+        call = self.call.id if self.call is not None else ""
+        return f"{self.seq:020d}:{self.entity}:{self.what}:{self.connection}:{self.account}:{call}"
+
+
+class Parked(Struct, frozen=True, omit_defaults=True):
+    """A job that waits, as it is stored."""
+
+    job: Job
+    queued_ms: int
+    attempts: int = 0
+    next_ms: int = 0
+    reason: str = ""
+    done: tuple[str, ...] = ()  # message ids of its calls that were settled
+
+
+class Debt(Struct):
+    """A target of a job and the calls that settle it."""
+
+    connection: Connection
+    target: Target
+    seq: int
+    calls: tuple[Call, ...]
+    verdicts: list[Verdict] = field(default_factory=list)
+    told: bool = True  # whether rows are written once it is settled
+
+
+class Work(Struct):
+    """A job under way: what it owes, and how far that is done."""
+
+    job: Job
+    debts: list[Debt]
+    at: int = 0  # the debt at hand
+
+    def calls(self, most: int) -> list[Call]:
+        """Return the next calls, at most so many."""
+        calls: list[Call] = []
+        for debt in self.debts[self.at :]:
+            calls += debt.calls[len(debt.verdicts) :]
+            if len(calls) >= most:
+                break
+        return calls[:most]
+
+    @property
+    def done(self) -> bool:
+        """Tell whether nothing is left to be called."""
+        return self.at >= len(self.debts)
+
+
+class Queued(Struct):
+    """A job in a lane, and the log entry that holds the cursor for it (0: none does)."""
+
+    job: Job
+    queued_ms: int
+    held_seq: int = 0
+    parked: bool = False
+
+
+class Lane:
+    """The jobs of one profile."""
+
+    __slots__ = ("attempts", "entity", "in_flight", "jobs", "listed", "next_ms", "reason", "settled_ids", "work")
+
+    def __init__(self, entity: int) -> None:
+        self.entity = entity
+        self.jobs: deque[Queued] = deque()
+        self.work: Work | None = None
+        self.in_flight = 0  # calls under way
+        self.attempts = 0  # of the call at hand
+        self.next_ms = 0
+        self.reason = ""
+        self.settled_ids: frozenset[str] = frozenset()  # calls of the head settled before a restart
+        self.listed = False  # in a queue of lanes that may start, or set aside until next_ms
+
+
+class Lanes:
+    """All lanes of a destination, those that may start now, and those that wait."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, Lane] = {}
+        self._live: deque[int] = deque()
+        self._fill: deque[int] = deque()
+        self._waiting: list[tuple[int, int]] = []
+        self._keys: set[str] = set()
+        self._held: deque[int] = deque()  # entries that hold the cursor, in order
+        self._holders: dict[int, int] = {}  # by how many jobs each
+        self._into: dict[int, int] = {}  # absorbed -> the lane that its later jobs go to
+        self._turn = 0
+        self.queued = 0  # jobs, not parked
+        self.parked = 0
+        self.retrying = 0  # lanes whose head has failed
+
+    @property
+    def size(self) -> int:
+        """Return how many jobs there are."""
+        return self.queued + self.parked
+
+    @property
+    def open(self) -> bool:
+        """Tell whether more may be read."""
+        return self.queued < WINDOW_MAX and self.parked < PARKED_MAX
+
+    def lane_of(self, entity: int) -> Lane | None:
+        """Return the lane of a profile, if it has jobs."""
+        return self._lanes.get(self._home(entity))
+
+    def lanes(self) -> list[Lane]:
+        """Return all lanes."""
+        return list(self._lanes.values())
+
+    def hold(self, seq: int) -> None:
+        """Keep the cursor before an entry, once more."""
+        if seq not in self._holders:
+            assert not self._held or self._held[-1] < seq, (seq, self._held[-1])
+            self._held.append(seq)
+        self._holders[seq] = self._holders.get(seq, 0) + 1
+
+    def release(self, seq: int) -> None:
+        """Let the cursor pass an entry, as far as one of its holders goes."""
+        self._holders[seq] -= 1
+        while self._held and self._holders[self._held[0]] == 0:
+            del self._holders[self._held.popleft()]
+
+    def cursor(self, read_seq: int) -> int:
+        """Return up to where everything is done or parked, having read up to `read_seq`."""
+        return self._held[0] - 1 if self._held else read_seq
+
+    def _home(self, entity: int) -> int:
+        while entity in self._into:
+            entity = self._into[entity]
+        return entity
+
+    def add(self, job: Job, now_ms: int, *, held_seq: int = 0, parked: Parked | None = None) -> Queued | None:
+        """Queue a job behind the others of its profile; None if it is queued already."""
+        if job.key in self._keys:
+            return None
+        entity = self._home(job.entity)
+        lane = self._lanes.get(entity)
+        if lane is None:
+            lane = self._lanes[entity] = Lane(entity)
+        if held_seq and parked is None:
+            self.hold(held_seq)
+        else:
+            held_seq = 0
+        queued = Queued(job, parked.queued_ms if parked else now_ms, held_seq, parked is not None)
+        lane.jobs.append(queued)
+        self._keys.add(job.key)
+        if parked:
+            self.parked += 1
+            if len(lane.jobs) == 1:
+                self._resume(lane, parked)
+        else:
+            self.queued += 1
+        for absorbed in job.absorbed:
+            if absorbed != entity:
+                self._into[absorbed] = entity
+        self.enlist(lane)
+        return queued
+
+    def _resume(self, lane: Lane, parked: Parked) -> None:
+        lane.attempts, lane.next_ms, lane.reason = parked.attempts, parked.next_ms, parked.reason
+        lane.settled_ids = frozenset(parked.done)
+        if parked.attempts:
+            self.retrying += 1
+
+    def blocked(self, lane: Lane) -> bool:
+        """Tell whether the head is a merge whose absorbed profiles still have jobs of their own."""
+        head = lane.jobs[0].job
+        return any(entity in self._lanes and entity != lane.entity for entity in head.absorbed)
+
+    def enlist(self, lane: Lane) -> None:
+        """Queue a lane to be started, or set it aside until it is due."""
+        if lane.listed or lane.in_flight or not lane.jobs or self.blocked(lane):
+            return
+        lane.listed = True
+        if lane.next_ms:
+            heapq.heappush(self._waiting, (lane.next_ms, lane.entity))
+        elif lane.jobs[0].job.what == "reconcile":
+            self._fill.append(lane.entity)
+        else:
+            self._live.append(lane.entity)
+
+    def wake(self, now_ms: int) -> None:
+        """List the lanes whose time has come."""
+        while self._waiting and self._waiting[0][0] <= now_ms:
+            _, entity = heapq.heappop(self._waiting)
+            lane = self._lanes.get(entity)
+            if lane is not None and lane.next_ms <= now_ms:
+                lane.next_ms = 0
+                lane.listed = False
+                self.enlist(lane)
+
+    def next_wake_ms(self) -> int | None:
+        """Return when the first waiting lane is due."""
+        return self._waiting[0][0] if self._waiting else None
+
+    @property
+    def startable(self) -> bool:
+        """Tell whether some lane may start."""
+        return bool(self._live or self._fill)
+
+    def pop(self) -> Lane | None:
+        """Return the next lane to start: live changes first, but never so that a fill stands still."""
+        self._turn += 1
+        live_first = self._turn % (FILL_SHARE + 1) != 0
+        for queue in (self._live, self._fill) if live_first else (self._fill, self._live):
+            if queue:
+                lane = self._lanes[queue.popleft()]
+                lane.listed = False
+                return lane
+        return None
+
+    def unpop(self, lane: Lane) -> None:
+        """Put a lane back in front, unstarted."""
+        lane.listed = True
+        (self._fill if lane.jobs[0].job.what == "reconcile" else self._live).appendleft(lane.entity)
+
+    def finish(self, lane: Lane) -> Queued:
+        """Take the head off a lane: it is done."""
+        queued = lane.jobs.popleft()
+        self._keys.discard(queued.job.key)
+        if queued.parked:
+            self.parked -= 1
+        else:
+            self.queued -= 1
+            if queued.held_seq:
+                self.release(queued.held_seq)
+        if lane.attempts:
+            self.retrying -= 1
+        lane.work, lane.attempts, lane.next_ms, lane.reason, lane.settled_ids = None, 0, 0, "", frozenset()
+        for absorbed in queued.job.absorbed:
+            self._into.pop(absorbed, None)
+        if not lane.jobs:
+            del self._lanes[lane.entity]
+            survivor = self._lanes.get(self._into.get(lane.entity, 0))
+            if survivor is not None:
+                self.enlist(survivor)
+        return queued
+
+    def park(self, lane: Lane) -> list[Queued]:
+        """Let the cursor pass a lane's jobs; return those that have to be stored for it."""
+        new = [queued for queued in lane.jobs if not queued.parked]
+        for queued in new:
+            queued.parked = True
+            self.queued -= 1
+            self.parked += 1
+            if queued.held_seq:
+                self.release(queued.held_seq)
+                queued.held_seq = 0
+        return new
+
+
+_JOBS = msgpack.Decoder(Parked)
+
+
+def parked_of(row: bytes) -> Parked:
+    """Return a parked job as it was stored."""
+    return _JOBS.decode(row)

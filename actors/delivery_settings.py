@@ -1,0 +1,147 @@
+"""A destination's settings: checked against its type, secrets sealed where they are stored, masked where shown."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, inspect
+
+from actors.bucket import BURST_MAX, RATE_MAX_PER_S, RATE_MIN_PER_S
+from actors.delivery import (
+    RETRY_FIRST_S_DEFAULT,
+    RETRY_FOR_S_DEFAULT,
+    RETRY_MAX_S_DEFAULT,
+    TIMEOUT_S_DEFAULT,
+    Adapter,
+    CommonSettings,
+    Limits,
+    Seal,
+)
+from eventlog.errors import InvalidError
+
+Secret = Annotated[str, Meta(min_length=1, max_length=10_000, extra={"secret": True})]
+Text = Annotated[str, Meta(min_length=1, max_length=2_000)]
+
+MASK: Final = "********"  # stands for a secret in answers; sent back, it means: as before
+SEALED: Final = "sealed"  # {"sealed": …} stands for a secret in the log
+CONCURRENCY_MAX: Final = 100  # requests in flight to one destination
+SPAN_MAX_S: Final = 31_536_000.0  # a year: longer pauses are mistakes
+TIMEOUT_MAX_S: Final = 300.0
+BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
+    "rate": (RATE_MIN_PER_S, RATE_MAX_PER_S),
+    "burst": (1, BURST_MAX),
+    "concurrency": (1, CONCURRENCY_MAX),
+    "sync_interval_seconds": (0, SPAN_MAX_S),
+    "timeout_seconds": (0.1, TIMEOUT_MAX_S),
+    "retry_first_seconds": (0.01, SPAN_MAX_S),
+    "retry_max_seconds": (0.01, SPAN_MAX_S),
+    "retry_for_seconds": (0, SPAN_MAX_S),
+}
+
+
+def secret_names(settings: type[CommonSettings]) -> frozenset[str]:
+    """Return the names of the settings that are secret."""
+    described = inspect.type_info(settings)
+    assert isinstance(described, inspect.StructType)
+    return frozenset(field.encode_name for field in described.fields if _is_secret(field.type))
+
+
+def _is_secret(described: inspect.Type) -> bool:
+    if isinstance(described, inspect.Metadata):
+        return bool((described.extra or {}).get("secret"))
+    if isinstance(described, inspect.UnionType):
+        return any(_is_secret(part) for part in described.types)
+    return False
+
+
+def schema(adapter: Adapter) -> dict[str, Any]:
+    """Return the JSON schema of a type's settings, secrets marked `writeOnly`."""
+    _, parts = msgspec.json.schema_components([adapter.settings], ref_template="#/{name}")
+    described: dict[str, Any] = dict(parts[adapter.settings.__name__])
+    described["properties"] = {
+        name: {**part, "writeOnly": True} if name in secret_names(adapter.settings) else part
+        for name, part in described["properties"].items()
+    }
+    return described
+
+
+def parse(adapter: Adapter, settings: Mapping[str, Any]) -> CommonSettings:
+    """Return a type's settings as its Struct. Raises InvalidError naming the setting."""
+    try:
+        parsed = msgspec.convert(dict(settings), adapter.settings)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        field = place.strip("`.") or None
+        where = f"settings.{field}: " if field else ""
+        raise InvalidError(
+            "invalid_settings", f"{where}{message} (destination type {adapter.type})", field=field
+        ) from None
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(parsed, name)
+        if value is not UNSET and value is not None and not least <= value <= most:
+            shown = msgspec.structs.fields(type(parsed))
+            field = next(part.encode_name for part in shown if part.name == name)
+            raise InvalidError(
+                "invalid_settings", f"settings.{field}: {value:g} is not between {least:g} and {most:g}", field=field
+            )
+    return parsed
+
+
+def limits(adapter: Adapter, settings: CommonSettings) -> Limits:
+    """Return a destination's limits: its settings, else its type's defaults."""
+
+    def pick(value: object, default: float) -> float:
+        return float(value) if isinstance(value, int | float) else default
+
+    rate = pick(settings.rate, adapter.rate_per_s)
+    burst = pick(settings.burst, adapter.burst or max(1, round(rate)))
+    return Limits(
+        rate_per_s=rate,
+        burst=max(round(burst), adapter.asks_max),
+        concurrency=round(pick(settings.concurrency, adapter.concurrency)),
+        interval_ms=round(pick(settings.sync_interval_seconds, adapter.interval_ms / 1000) * 1000),
+        retry_first_ms=round(pick(settings.retry_first_seconds, RETRY_FIRST_S_DEFAULT) * 1000),
+        retry_max_ms=round(pick(settings.retry_max_seconds, RETRY_MAX_S_DEFAULT) * 1000),
+        retry_for_ms=round(pick(settings.retry_for_seconds, RETRY_FOR_S_DEFAULT) * 1000),
+    )
+
+
+def timeout_s(settings: CommonSettings) -> float:
+    """Return how long an answer is waited for."""
+    wanted: object = settings.timeout_seconds
+    return float(wanted) if isinstance(wanted, int | float) else TIMEOUT_S_DEFAULT
+
+
+def sealed(adapter: Adapter, settings: Mapping[str, Any], seal: Seal, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are stored; a mask keeps what was stored before."""
+    secrets = secret_names(adapter.settings)
+    stored = {name: value for name, value in settings.items() if value is not None}
+    for name in secrets & stored.keys():
+        if stored[name] == MASK and name in before:
+            stored[name] = before[name]
+        else:
+            stored[name] = {SEALED: seal.seal(str(stored[name]))}
+    return stored
+
+
+def opened(settings: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
+    """Return stored settings with their secrets readable. Raises ConfigError when the key is another."""
+    return {
+        name: seal.open(value[SEALED]) if isinstance(value, dict) and SEALED in value else value
+        for name, value in settings.items()
+    }
+
+
+def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings as they may be shown."""
+    return {name: MASK if isinstance(value, dict) and SEALED in value else value for name, value in settings.items()}
+
+
+def scrubbed(text: str, adapter: Adapter, settings: CommonSettings) -> str:
+    """Return text (an answer, an error) without any secret of the settings that it repeats."""
+    secrets = secret_names(adapter.settings)
+    for field in msgspec.structs.fields(type(settings)):
+        value = getattr(settings, field.name)
+        if field.encode_name in secrets and isinstance(value, str) and value:
+            text = text.replace(value, MASK)
+    return text

@@ -1,0 +1,1 @@
+"""The destination types, one file each, and what performs their requests."""
