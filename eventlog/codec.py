@@ -331,8 +331,13 @@ class PackView:
         except msgspec.MsgspecError as error:
             raise self._torn("tables") from error
 
+    def ints_bytes(self, number: int) -> bytes:
+        """Return a column of times or entities as bytes: 0 event_ms, 1 received_ms, 2 profile, 3 account."""
+        size = 8 * self.header.events_count
+        return self.columns[number * size : (number + 1) * size]
+
     def ints(self, number: int) -> Ints:
-        """Return a column of times or entities: 0 event_ms, 1 received_ms, 2 profile, 3 account."""
+        """Return a column of times or entities, numbered as in `ints_bytes`."""
         count = self.header.events_count
         return np.frombuffer(self.columns, "<i8", count, number * 8 * count)
 
@@ -341,10 +346,20 @@ class PackView:
         count = self.header.events_count
         return np.frombuffer(self.columns, "<u4", count, (32 + 4 * number) * count)
 
+    def indices_bytes(self, number: int) -> bytes:
+        """Return the indices into 0 the names, 1 the sources, as bytes."""
+        count = self.header.events_count
+        return self.columns[(40 + 2 * number) * count : (42 + 2 * number) * count]
+
     def indices(self, number: int) -> npt.NDArray[np.uint16]:
         """Return the indices into 0 the names, 1 the sources."""
         count = self.header.events_count
         return np.frombuffer(self.columns, "<u2", count, (40 + 2 * number) * count)
+
+    def kinds_bytes(self) -> bytes:
+        """Return the events' kinds as bytes."""
+        count = self.header.events_count
+        return self.columns[44 * count : 45 * count]
 
     @property
     def kinds(self) -> npt.NDArray[np.uint8]:

@@ -34,19 +34,22 @@ class Wanted:
             else:
                 self._kinds_of.setdefault(name, []).append(kind)
 
-    def table(self, names: Sequence[str]) -> npt.NDArray[np.bool_] | None:
-        """Return what is wanted by kind and index into `names`; None when nothing is. Erased events never are."""
+    def some_of(self, names: Sequence[str]) -> bool:
+        """Tell whether events with these names might be wanted."""
+        return self._all or bool(self._any_name) or any(name in self._kinds_of for name in names)
+
+    def table(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return what is wanted by kind and index into `names`. Erased events never are."""
         table = np.zeros((KINDS_MAX, max(len(names), 1)), np.bool_)
         if self._all:
             table[1:] = True
             return table
         for kind in self._any_name:
             table[kind] = True
-        found = bool(self._any_name)
         for index, name in enumerate(names):
             for kind in self._kinds_of.get(name, ()):
-                table[kind, index] = found = True
-        return table if found else None
+                table[kind, index] = True
+        return table
 
 
 class EventColumns:
@@ -82,27 +85,35 @@ class EventColumns:
     def __init__(self, packs: Sequence[PackView]) -> None:
         """Join packs that hold at least one event between them."""
         packs = [pack for pack in packs if pack.header.events_count]
-        counts = [pack.header.events_count for pack in packs]
         self._packs = packs
         if len(packs) == 1:
-            only = packs[0]
-            self.names, self.sources = only.tables
-            self.name = only.indices(0).astype(np.int64)
-            self.source = only.indices(1).astype(np.int64)
-            self._row = np.arange(counts[0])
-            self._pack = np.zeros(counts[0], np.int64)
-            self.seq = self._row + only.header.first_seq
+            self._take(packs[0])
         else:
-            self.names, self.name = _retabled(packs, 0)
-            self.sources, self.source = _retabled(packs, 1)
-            self._row = np.concatenate([np.arange(count) for count in counts])
-            self._pack = np.repeat(np.arange(len(packs)), counts)
-            self.seq = self._row + np.repeat([pack.header.first_seq for pack in packs], counts)
-        self.event_ms = _joined_ints(packs, 0)
-        self.received_ms = _joined_ints(packs, 1)
-        self.profile = _joined_ints(packs, 2)
-        self.account = _joined_ints(packs, 3)
-        self.kind = np.concatenate([pack.kinds for pack in packs])
+            self._join(packs)
+
+    def _take(self, pack: PackView) -> None:
+        count = pack.header.events_count
+        self.names, self.sources = pack.tables
+        self.name = pack.indices(0).astype(np.int64)
+        self.source = pack.indices(1).astype(np.int64)
+        self._row = np.arange(count)
+        self._pack = np.zeros(count, np.int64)
+        self.seq = self._row + pack.header.first_seq
+        self.event_ms, self.received_ms, self.profile, self.account = (pack.ints(number) for number in range(4))
+        self.kind = pack.kinds
+
+    def _join(self, packs: Sequence[PackView]) -> None:
+        """Join many small packs: bytes are joined before numpy sees them, since its cost is by the call."""
+        counts = np.array([pack.header.events_count for pack in packs])
+        self._pack = np.repeat(np.arange(len(packs)), counts)
+        self._row = np.arange(len(self._pack)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.seq = self._row + np.repeat([pack.header.first_seq for pack in packs], counts)
+        self.event_ms, self.received_ms, self.profile, self.account = (
+            np.frombuffer(b"".join([pack.ints_bytes(number) for pack in packs]), "<i8") for number in range(4)
+        )
+        self.kind = np.frombuffer(b"".join([pack.kinds_bytes() for pack in packs]), "u1")
+        self.names, self.name = _retabled(packs, 0, counts)
+        self.sources, self.source = _retabled(packs, 1, counts)
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -164,18 +175,13 @@ class EventColumns:
         )
 
 
-def _joined_ints(packs: Sequence[PackView], number: int) -> Ints:
-    if len(packs) == 1:
-        return packs[0].ints(number)
-    return np.concatenate([pack.ints(number) for pack in packs])
-
-
-def _retabled(packs: Sequence[PackView], number: int) -> tuple[list[str], Ints]:
+def _retabled(packs: Sequence[PackView], number: int, counts: Ints) -> tuple[list[str], Ints]:
     """Return one table for the packs' names (0) or sources (1), and the events' indices into it."""
     table: dict[str, int] = {}
-    indices: list[Ints] = []
+    places: list[int] = []  # of every pack's own table, one behind the other
+    begins: list[int] = []
     for pack in packs:
-        places = [table.setdefault(text, len(table)) for text in pack.tables[number]]
-        own = pack.indices(number)
-        indices.append(np.asarray(places)[own] if len(places) > 1 else np.full(len(own), places[0]))
-    return list(table), np.concatenate(indices)
+        begins.append(len(places))
+        places += [table.setdefault(text, len(table)) for text in pack.tables[number]]
+    own = np.frombuffer(b"".join([pack.indices_bytes(number) for pack in packs]), "<u2")
+    return list(table), np.array(places)[own + np.repeat(begins, counts)]

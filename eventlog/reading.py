@@ -74,7 +74,7 @@ def columns_of(views: Iterable[PackView], names: Names, after_seq: int, until_se
     group: list[PackView] = []
     events_count = 0
     for view in views:
-        if not view.header.events_count or wanted.table(view.tables[0]) is None:
+        if not view.header.events_count or not wanted.some_of(view.tables[0]):
             continue
         group.append(view)
         events_count += view.header.events_count
@@ -87,9 +87,7 @@ def columns_of(views: Iterable[PackView], names: Names, after_seq: int, until_se
 
 def _chosen(group: list[PackView], wanted: Wanted, after_seq: int, until_seq: int) -> Iterator[EventColumns]:
     columns = EventColumns(group)
-    table = wanted.table(columns.names)
-    assert table is not None
-    mask = table[columns.kind, columns.name]
+    mask = wanted.table(columns.names)[columns.kind, columns.name]
     if columns.seq[0] <= after_seq or columns.seq[-1] > until_seq:
         mask &= (columns.seq > after_seq) & (columns.seq <= until_seq)
     if mask.all():
