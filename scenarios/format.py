@@ -52,7 +52,7 @@ class AudienceSpec(_Part, frozen=True):
     key: str | None = None
     type: OneOf["USERS", "ACCOUNTS"] = "USERS"
     description: str | None = None
-    options: OptionsSpec = OptionsSpec()
+    options: OptionsSpec | None = None
     enabled: bool = True
 
 

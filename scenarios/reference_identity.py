@@ -19,6 +19,7 @@ PERIODS_MS: Final = {"ever": None, "weekly": 7 * DAY_MS, "monthly": 30 * DAY_MS,
 EVENT_BYTES_MAX: Final = 32 * 1024  # contract, section 1
 IDS_MAX: Final = 1_000  # contract, section 2: a profile takes at most so many
 MERGES_MAX: Final = 100  # contract, section 2
+ACCOUNT_MERGES_MAX: Final = 0  # an account's ids never join two accounts
 DEVICE_FIELDS: Final = (("id", "id"), ("advertisingId", "idfa"), ("token", "push_token"))
 SYSTEMS: Final = ("ios", "android")
 TIMES: Final = ("timestamp", "originalTimestamp", "sentAt")
@@ -334,7 +335,8 @@ def place(
     trying = sorted(ids, key=lambda known: (rank(known[0], rules), ids.index(known)))
     while trying:
         matched = [entity for entity in entities if any(entity.has(*known) for known in trying)]
-        broken = broken_limit(call, trying, matched, rules)
+        merges_max = rules.merges_max if kind == "user" else ACCOUNT_MERGES_MAX
+        broken = broken_limit(call, trying, matched, rules, merges_max)
         if broken is None:
             entity = joined(matched, entities, kind, call)
             add(call, [known for known in ids if known in trying], entity)
@@ -350,7 +352,9 @@ def rank(id_type: str, rules: Rules) -> tuple[int, str]:
     return (rules.priority.index(id_type), "") if id_type in rules.priority else (len(rules.priority), id_type)
 
 
-def broken_limit(call: Call, trying: Sequence[tuple[str, str]], matched: Sequence[Entity], rules: Rules) -> str | None:
+def broken_limit(
+    call: Call, trying: Sequence[tuple[str, str]], matched: Sequence[Entity], rules: Rules, merges_max: int
+) -> str | None:
     """Return the name of the limit that a merge or an add would break, None if there is nothing or nothing breaks."""
     there = {(known.type, known.value): known.added_ms for entity in matched for known in entity.ids}
     if len(matched) == 1 and all(known in there for known in trying):
@@ -366,7 +370,7 @@ def broken_limit(call: Call, trying: Sequence[tuple[str, str]], matched: Sequenc
         ]
         if len(counted) > limit.values:
             return "value_limit_exceeded" if period_ms is None else "value_time_limit_exceeded"
-    if len(matched) > 1 and sum(entity.merges for entity in matched) + len(matched) - 1 > rules.merges_max:
+    if len(matched) > 1 and sum(entity.merges for entity in matched) + len(matched) - 1 > merges_max:
         return "merge_limit_exceeded"
     return "id_limit_exceeded" if len(together) > rules.ids_max else None
 

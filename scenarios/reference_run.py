@@ -4,6 +4,7 @@ Deliveries are not checked here: destinations are the engine's. Refusals are dec
 of section 4 of the contract.
 """
 
+from functools import lru_cache
 from typing import Any
 from typing import Literal as OneOf
 
@@ -39,7 +40,7 @@ from scenarios.timeline import Check, Moment, Send, timeline
 Kind = OneOf["audience", "trait"]
 
 
-class _RefusedChange(Exception):  # noqa: N818 - internal
+class RefusedChange(Exception):  # noqa: N818 - internal
     """A change that must not be made, and why."""
 
 
@@ -75,13 +76,13 @@ class ReferenceWorld:
     # -- definitions ---------------------------------------------------------------------------------------------------
 
     def define(self, spec: AudienceSpec) -> None:
-        """Create a definition, or raise _RefusedChange."""
+        """Create a definition, or raise RefusedChange."""
         kind: Kind = "trait" if isinstance(spec, TraitSpec) else "audience"
         key = key_of(spec)
         if not key:
-            raise _RefusedChange(f"{spec.name!r} gives no key")
+            raise RefusedChange(f"{spec.name!r} gives no key")
         if any(change.key == key for change in self.changes):
-            raise _RefusedChange(f"the key {key!r} was used before")
+            raise RefusedChange(f"the key {key!r} was used before")
         defined = with_options(
             Defined(
                 key=key,
@@ -92,12 +93,12 @@ class ReferenceWorld:
                 created_ms=self.now_ms,
                 created_seq=self.seq + 1,
             ),
-            spec.options,
+            spec.options or OptionsSpec(),
         )
         self.change(key, defined)
 
     def edit(self, spec: EditSpec) -> None:
-        """Change a definition, or raise _RefusedChange."""
+        """Change a definition, or raise RefusedChange."""
         defined = self.existing(spec.key)
         if spec.query is not None:
             defined = replace(defined, meaning=meaning_of(spec.query, defined.entity_type, defined.kind))
@@ -108,19 +109,19 @@ class ReferenceWorld:
         self.change(spec.key, defined)
 
     def delete(self, key: str) -> None:
-        """Delete a definition, or raise _RefusedChange."""
+        """Delete a definition, or raise RefusedChange."""
         self.existing(key)
         users = [other for other, defined in self.answers().living.items() if key in keys_in(defined.meaning)]
         if users:
-            raise _RefusedChange(f"{key!r} is referred to by {', '.join(users)}")
+            raise RefusedChange(f"{key!r} is referred to by {', '.join(users)}")
         self.seq += 1
         self.changes.append(Change(self.seq, self.now_ms, key, None))
 
     def existing(self, key: str) -> Defined:
-        """Return a living definition, or raise _RefusedChange."""
+        """Return a living definition, or raise RefusedChange."""
         living = self.answers().living
         if key not in living:
-            raise _RefusedChange(f"there is no {key!r}")
+            raise RefusedChange(f"there is no {key!r}")
         return living[key]
 
     def change(self, key: str, defined: Defined) -> None:
@@ -130,7 +131,7 @@ class ReferenceWorld:
         for found in reached:
             reached += [more for more in keys_in(living[found].meaning) if more in living and more not in reached]
         if key in reached:
-            raise _RefusedChange(f"{key!r} would refer to itself: a cycle")
+            raise RefusedChange(f"{key!r} would refer to itself: a cycle")
         self.seq += 1
         self.changes.append(Change(self.seq, self.now_ms, key, defined))
 
@@ -155,12 +156,13 @@ def rules_of(settings: SpaceSettings) -> Rules:
     )
 
 
+@lru_cache(maxsize=4096)
 def meaning_of(query: str, entity_type: OneOf["USERS", "ACCOUNTS"], kind: Kind) -> tree.Definition:
-    """Return a definition's tree, or raise _RefusedChange."""
+    """Return a definition's tree, or raise RefusedChange."""
     try:
         return parse(query, entity_type=entity_type, kind=kind)
     except QueryError as error:
-        raise _RefusedChange(str(error)) from None
+        raise RefusedChange(str(error)) from None
 
 
 def with_options(defined: Defined, options: OptionsSpec) -> Defined:
@@ -223,7 +225,7 @@ def refusal_of(world: ReferenceWorld, action: Any) -> str | None:
                 world.delete(given.key if isinstance(given, DeleteSpec) else str(given))
             case Connect(audience=audience, trait=trait):
                 world.existing(str(audience or trait))
-    except _RefusedChange as refused:
+    except RefusedChange as refused:
         return str(refused)
     return None
 
