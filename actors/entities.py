@@ -5,7 +5,6 @@ message: a user holds what its accounts said of themselves, an account counts wh
 milliseconds since the epoch, UTC.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from actors.conditions.queries import Entity as Asking
 from actors.conditions.values import at_path
 
 if TYPE_CHECKING:
-    from actors.conditions.program import Node
+    from actors.conditions.program import Program
 
 STATE_VERSION: Final = 1  # of a snapshot; raise it when a state changes shape, older ones are then folded anew
 
@@ -32,7 +31,7 @@ class Entity(Asking):
         "ids",
         "inside",
         "number",
-        "owners",
+        "program",
         "s",
         "scheduled_ms",
         "traits",
@@ -40,9 +39,9 @@ class Entity(Asking):
     )
     is_account = False
 
-    def __init__(self, number: int, owners: "Mapping[str, Node]") -> None:
+    def __init__(self, number: int, program: "Program") -> None:
         self.number = number
-        self.owners = owners  # which definition a key belongs to
+        self.program = program
         self.s: dict[int, Any] = {}  # states of user questions, by index
         self.a: dict[int, Any] = {}  # states of account questions: of this user's events, or all of the account's
         self.bits = 0  # which leaves hold
@@ -57,12 +56,10 @@ class Entity(Asking):
 
     def trait(self, path: tuple[str, ...]) -> Any:
         """Return a trait's value: of the definition that owns the key, else the custom trait."""
-        owner = self.owners.get(path[0])
+        owner = self.program.owners.get(path[0])
         if owner is None:
-            written = self.traits.get(path[0])
-            if written is None:
-                return None
-            return written[2] if len(path) == 1 else at_path(written[2], path[1:])
+            value = self.custom_trait(path[0])
+            return value if len(path) == 1 else at_path(value, path[1:])
         if len(path) > 1:
             return None
         if owner.asked is None:
@@ -71,8 +68,18 @@ class Entity(Asking):
 
     def in_audience(self, key: str) -> bool:
         """Tell whether the entity is in an audience."""
-        owner = self.owners.get(key)
+        owner = self.program.owners.get(key)
         return owner is not None and owner.number in self.inside
+
+    def custom_trait(self, key: str) -> Any:
+        """Return the last written value of a custom trait, or what a deleted audience left behind."""
+        written = self.traits.get(key)
+        left = self.program.left.get(key)
+        if left is not None and left.is_account == self.is_account and self.number <= left.last_entity:
+            # Whoever was not a member when the audience was deleted is left with false.
+            if written is None or (written[0], written[1]) < (left.at_ms, left.seq):
+                return False
+        return None if written is None else written[2]
 
     def write_trait(self, key: str, event_ms: int, seq: int, value: Any) -> bool:
         """Write a trait if this is its last write by (timestamp, sequence); tell whether it was."""
@@ -88,14 +95,14 @@ class User(Entity):
 
     __slots__ = ("accounts",)
 
-    def __init__(self, number: int, owners: "Mapping[str, Node]") -> None:
-        super().__init__(number, owners)
+    def __init__(self, number: int, program: "Program") -> None:
+        super().__init__(number, program)
         # account -> [event_ms, seq, joined, the account audiences it said it is in]
         self.accounts: dict[int, list[Any]] = {}
 
     def in_audience(self, key: str) -> bool:
         """Tell whether the user, or one of its accounts, is in an audience."""
-        owner = self.owners.get(key)
+        owner = self.program.owners.get(key)
         if owner is None or owner.asked is not None:
             return False
         if owner.scope == "user":
@@ -113,8 +120,8 @@ class Account(Entity):
     __slots__ = ("counts", "users")
     is_account = True
 
-    def __init__(self, number: int, owners: "Mapping[str, Node]") -> None:
-        super().__init__(number, owners)
+    def __init__(self, number: int, program: "Program") -> None:
+        super().__init__(number, program)
         self.users: dict[int, None] = {}
         self.counts: dict[int, int] = {}  # hidden condition -> for how many users it holds
 

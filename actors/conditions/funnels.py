@@ -349,9 +349,7 @@ class Funnel(Query):
 
     def load(self, data: Any) -> State:
         """Return a state of dumped records."""
-        return self._derived(
-            [[[r[0], r[1], r[2], tuple(r[3]), False] for r in records] for records in data]
-        )
+        return self._derived([[[r[0], r[1], r[2], tuple(r[3]), False] for r in records] for records in data])
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -408,9 +406,7 @@ class Funnel(Query):
                 edges += _window_edges(state.streams[stream.index], own, None, now_ms)
                 session_ms = stream.event.expires_after_ms
                 if session_ms is not None:
-                    edges += _window_edges(
-                        state.streams[stream.index], (Window(0, session_ms),), None, now_ms
-                    )
+                    edges += _window_edges(state.streams[stream.index], (Window(0, session_ms),), None, now_ms)
             edges += self._term_edges(state, now_ms, entity)
         return min(edges, default=None)
 
@@ -497,4 +493,3 @@ def join_keys(value: Any) -> list[Any]:
         return [float(number) if abs(number) < 1e308 else str(number)]
     text = text_of(value)
     return [] if text is None else [text]
-

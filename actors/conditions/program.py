@@ -73,6 +73,15 @@ class Spec(Struct, frozen=True):
     anonymous: bool = True  # a computed trait also of profiles without any of the default ids
 
 
+class Left(Struct, frozen=True):
+    """What a deleted audience left behind: false for every entity up to `last_entity` that was not a member."""
+
+    is_account: bool
+    at_ms: int
+    seq: int
+    last_entity: int
+
+
 class Asked:
     """A query with where its state lives and what it is subscribed to. `stable` names it in snapshots."""
 
@@ -122,7 +131,19 @@ class Leaf:
 class Node:
     """A definition, or (hidden) the condition under a quantifier, compiled."""
 
-    __slots__ = ("asked", "hidden", "key", "leaves", "number", "present", "quantified", "rank", "scope", "spec", "truth")
+    __slots__ = (
+        "asked",
+        "hidden",
+        "key",
+        "leaves",
+        "number",
+        "present",
+        "quantified",
+        "rank",
+        "scope",
+        "spec",
+        "truth",
+    )
 
     def __init__(self, number: int, scope: Scope, spec: Spec | None) -> None:
         self.number = number  # of the definition; hidden ones are negative
@@ -158,31 +179,56 @@ class Program:
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}  # by number, hidden ones too
         self.owners: dict[str, Node] = {}  # by key
+        self.left: dict[str, Left] = {}  # by key of a deleted audience
         self.asked: dict[str, Asked] = {}
         self.leaves: dict[str, Leaf] = {}
         self.by_index: list[Leaf] = []
         self.asked_by_index: list[Asked] = []
         self.hidden: dict[str, Node] = {}
+        self.by_hidden: dict[int, list[Leaf]] = {}  # the leaves that count a hidden condition
+        self.by_stable: dict[int, Asked] = {}
+        self.scoped: dict[Scope, list[Leaf]] = {USER: [], ACCOUNT: []}  # the leaves in use, by rank
+        self.nodes_by_rank: list[Node] = []
         self.handlers: dict[Scope, dict[tuple[int, str | None], Handler]] = {USER: {}, ACCOUNT: {}}
         self.by_trait: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
         self.by_audience: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
         self.traits_by_trait: dict[Scope, dict[str, list[Node]]] = {USER: {}, ACCOUNT: {}}
+        self.born: dict[str, int] = {}  # identity of a question -> where in the log it began to be kept
+        self.seq = 0
         self.version = 0
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def set_definitions(self, specs: Iterable[Spec]) -> None:
-        """Compile these definitions instead of those there were; shared parts keep their indexes and states."""
+    def set_definitions(self, specs: Iterable[Spec], seq: int = 0) -> list["Asked"]:
+        """Compile these definitions instead of those there were; shared parts keep their indexes and states.
+
+        Returns the questions that nobody asked before: `seq` is where in the log they begin to be kept.
+        """
+        first_new = len(self.asked_by_index)
+        self.seq = seq
         self.nodes = {}
         self.hidden = {}
         for leaf in self.leaves.values():
             leaf.nodes = ()
         for spec in specs:
             self._define(spec)
-        self.owners = {node.key: node for node in self.nodes.values() if not node.hidden}
+        self.owners.clear()
+        self.owners.update((node.key, node) for node in self.nodes.values() if node.key)
+        self._forget_unused()
         self._rank()
         self._subscribe()
         self.version += 1
+        return [asked for asked in self.asked_by_index[first_new:] if asked.stable in self.by_stable]
+
+    def _forget_unused(self) -> None:
+        """Drop what no definition asks any more: asked again, it begins anew, whatever entities still hold."""
+        self.leaves = {identity: leaf for identity, leaf in self.leaves.items() if leaf.nodes}
+        used = {asked.index for leaf in self.leaves.values() for asked in leaf.asked}
+        for node in self.nodes.values():
+            used.update(asked.index for asked in (node.asked, node.present) if asked is not None)
+        self.asked = {identity: asked for identity, asked in self.asked.items() if asked.index in used}
+        self.born = {identity: self.born[identity] for identity in self.asked}
+        self.by_stable = {asked.stable: asked for asked in self.asked.values()}
 
     def _define(self, spec: Spec) -> None:
         node = Node(spec.number, spec.scope, spec)
@@ -190,9 +236,7 @@ class Program:
         if isinstance(spec.tree, Event):
             node.asked = self._ask(spec.tree, spec.scope, spec.bounds, None)
             if spec.tree.windows or spec.tree.expires_after_ms is not None or node.asked.query.dynamic:
-                bare = msgspec.structs.replace(
-                    spec.tree, windows=(), expires_after_ms=None, reducer=Reducer("count")
-                )
+                bare = msgspec.structs.replace(spec.tree, windows=(), expires_after_ms=None, reducer=Reducer("count"))
                 node.present = self._ask(bare, spec.scope, spec.bounds, None)
             return
         self._expression(node, spec.tree, spec.scope, spec.bounds)
@@ -293,8 +337,10 @@ class Program:
         asked = self.asked.get(identity)
         if asked is None:
             query = Funnel(event) if dynamic else static_query(event, cap)
-            asked = Asked(len(self.asked_by_index), identity, scope, query)
+            born = self.born.setdefault(identity, self.seq)
+            asked = Asked(len(self.asked_by_index), f"{born} {identity}", scope, query)
             self.asked_by_index.append(asked)
+            self.by_stable[asked.stable] = asked
             self.asked[identity] = asked
             streams = query.streams if isinstance(query, Funnel) else [_plain_stream(event)]
             asked.subscriptions = [_subscription(asked, stream, bounds) for stream in streams]
@@ -323,6 +369,13 @@ class Program:
             leaf.rank = 1 + max(refers) if refers else 0
         for node in self.nodes.values():
             node.rank = max([node.rank, *(leaf.rank for leaf in node.leaves)])
+        self.nodes_by_rank = sorted(self.nodes.values(), key=lambda node: (node.rank, node.number))
+        used = sorted((leaf for leaf in self.by_index if leaf.nodes), key=lambda leaf: leaf.rank)
+        self.scoped = {scope: [leaf for leaf in used if leaf.scope == scope] for scope in (USER, ACCOUNT)}
+        self.by_hidden = {}
+        for leaf in used:
+            if leaf.hidden is not None:
+                self.by_hidden.setdefault(leaf.hidden.number, []).append(leaf)
 
     def _below(self, node: Node) -> list[Node]:
         keys = [key for leaf in node.leaves for key in (*leaf.traits, *leaf.audiences)]
@@ -373,6 +426,10 @@ class Program:
                         readers = self.traits_by_trait[node.scope].setdefault(key, [])
                         if node not in readers:
                             readers.append(node)
+
+    def says(self, key: str) -> bool:
+        """Tell whether users look at this account audience."""
+        return key in self.by_audience[USER] or key in self.by_trait[USER] or key in self.traits_by_trait[USER]
 
     def names(self) -> set[tuple[int, str | None]]:
         """Return the (kind, name) of the events that any definition looks at; a name of None is any."""

@@ -1,8 +1,8 @@
 """What a question about events keeps for one profile, how an event changes it, and how it answers.
 
 A `Query` is an event chain whose own filters are decided when an event arrives (funnels are in `funnels`). Its state is
-a summary of the *set* of events that passed: `observe` may come in any order, `merge` joins two summaries, and with a now
-that only moves forward, what can no longer decide is dropped. States are plain ints, floats, strings, lists and dicts,
+a summary of the *set* of events that passed: `observe` may come in any order, `merge` joins two summaries, and with a
+now that only moves forward, what can no longer decide is dropped. States are plain ints, floats, strings, lists and dicts,
 never shared between profiles, `None` for "nothing yet"; `observe` and `merge` may change their first argument.
 
 | query | keeps | size |
@@ -135,6 +135,14 @@ class Sum(Query):
         state[2] += other[2]
         return state
 
+    def dump(self, state: State) -> Any:
+        """Return the state; an exact sum may need more than 64 bits."""
+        return [format(state[0], "x"), format(state[1], "x"), state[2]]
+
+    def load(self, data: Any) -> State:
+        """Return a dumped state."""
+        return [int(data[0], 16), int(data[1], 16), data[2]]
+
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the sum (0 of nothing) or the average (None of nothing)."""
         if self.reducer.name == "sum":
@@ -156,7 +164,7 @@ def _add_fraction(state: State, numerator: int, denominator: int) -> None:
 
 def _quotient(numerator: int, denominator: int) -> Any:
     try:
-        return number_of(numerator / denominator) if denominator else numerator
+        return number_of(numerator / denominator if denominator else numerator)
     except OverflowError:
         return None
 
@@ -420,7 +428,7 @@ def reduce_values(values: Iterable[Any], reducer: Reducer) -> Any:
 def exact_sum(numbers: Sequence[int | float]) -> Any:
     """Return the sum, rounded once; integers stay exact."""
     if all(type(number) is int for number in numbers):
-        return sum(numbers)
+        return number_of(sum(numbers))
     try:
         return number_of(fsum(numbers))
     except OverflowError:

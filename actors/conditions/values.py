@@ -12,6 +12,7 @@ from eventlog.instants import instant_ms
 NUMBER_TEXT_MAX: Final = 400  # characters; a longer one overflows a double or is padding
 INTEGRAL_MAX: Final = 1e15  # integral floats below it are exact, and are taken as integers
 
+INTEGER_MAX: Final = 2**63  # larger integers are taken as doubles, as JSON numbers are
 NUMBER_MAX: Final = int(1.7e308)  # beyond it a double overflows; such a number is not one
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
@@ -24,7 +25,7 @@ def number_of(value: Any) -> Number | None:
     """Return the number a JSON value is or spells, integral floats as integers; None for anything else."""
     kind = type(value)
     if kind is int:
-        return value  # type: ignore[no-any-return]
+        return value if -INTEGER_MAX < value < INTEGER_MAX else _wide(value)
     if kind is float:
         return _plain(value)
     if kind is str and len(value) <= NUMBER_TEXT_MAX:
@@ -32,9 +33,13 @@ def number_of(value: Any) -> Number | None:
         if found is not None:
             if found.group(1) is None and found.group(2) is None:
                 whole = int(value)
-                return whole if -NUMBER_MAX < whole < NUMBER_MAX else None
+                return whole if -INTEGER_MAX < whole < INTEGER_MAX else _wide(whole)
             return _plain(float(value))
     return None
+
+
+def _wide(value: int) -> Number | None:
+    return float(value) if -NUMBER_MAX < value < NUMBER_MAX else None
 
 
 def _plain(value: float) -> Number | None:

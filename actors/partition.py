@@ -1,0 +1,666 @@
+"""The partition: feeds the log's entries to entity actors, fires their timers, and returns the effects.
+
+A pure fold: time comes in with entries, states of entities that are not in memory through `load`. Per entry: timers due
+by its time fire first, all those of one instant together; then the entry changes states; then leaves and definitions
+are asked in order of rank, over all entities at once, so that nobody sees a combination that was never true. Effects are
+dated when they became true: a timer's at its due time, an event's at its receipt.
+"""
+
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from actors.conditions.handlers import Plan
+from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Spec
+from actors.conditions.queries import FOREVER
+from actors.entities import Account, Entity, User, copied
+from actors.timers import Timers
+from eventlog.entries import (
+    GROUP,
+    IDENTIFY,
+    SCREEN,
+    AnyFact,
+    Entered,
+    Erased,
+    Event,
+    Exited,
+    IdAdded,
+    Merged,
+    TraitComputed,
+)
+from eventlog.messages import EventData
+
+LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to true leaves the account
+KNOWN_ID_TYPES: Final = frozenset({"user_id", "email", "android.idfa", "ios.idfa"})  # contract, section 3
+
+Load = Callable[[int], Entity | None]
+
+
+def _nothing(_number: int) -> Entity | None:
+    return None
+
+
+class Partition:
+    """The entity actors of a space and what decides for them."""
+
+    def __init__(self, program: Program | None = None, *, load: Load = _nothing) -> None:
+        self.program = program or Program()
+        self.now_ms = -FOREVER
+        self.cause_seq = 0
+        self.entities: dict[int, Entity] = {}
+        self.timers = Timers()
+        self.live: set[int] = set()  # numbers of the definitions that are announced
+        self.members: dict[int, dict[int, int]] = {}  # definition -> entity -> since when, or since when a value
+        self.effects: list[AnyFact] = []
+        self.last_entity = 0
+        self.changed: set[int] = set()  # entities whose snapshot is stale
+        self._load = load
+        self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
+        self._queued: set[tuple[int, int]] = set()
+        self._pushed = 0
+        self._absorbed: list[tuple[User, User]] = []
+        self._blank: dict[bool, tuple[int, int, list[Leaf | Node]]] = {}
+
+    # -- entities ----------------------------------------------------------------------------------------------------
+
+    def user(self, number: int) -> User:
+        """Return a user, activated or new."""
+        entity = self.entities.get(number)
+        if entity is None:
+            entity = self._activate(number, User)
+        assert isinstance(entity, User)
+        return entity
+
+    def account(self, number: int) -> Account:
+        """Return an account, activated or new."""
+        entity = self.entities.get(number)
+        if entity is None:
+            entity = self._activate(number, Account)
+        assert isinstance(entity, Account)
+        return entity
+
+    def find(self, number: int) -> Entity | None:
+        """Return an entity, activated where it is not in memory; None if there is none."""
+        entity = self.entities.get(number)
+        if entity is None:
+            entity = self._load(number)
+            if entity is not None:
+                self.entities[number] = entity
+                self.last_entity = max(self.last_entity, number)
+                self.refresh_bits(entity)
+        return entity
+
+    def _activate(self, number: int, kind: type[User] | type[Account]) -> Entity:
+        entity = self.find(number)
+        if entity is None:
+            entity = kind(number, self.program)
+            self.entities[number] = entity
+            self.last_entity = max(self.last_entity, number)
+            self._begin(entity)
+        return entity
+
+    def _begin(self, entity: Entity) -> None:
+        """Give a new entity the bits of one of which nothing is known, and ask what may hold of it."""
+        blank = self._blank.get(entity.is_account)
+        if blank is None or blank[0] != self.program.version:
+            scope = ACCOUNT if entity.is_account else USER
+            bits = 0
+            ask: list[Leaf | Node] = []
+            for leaf in self.program.scoped[scope]:
+                if leaf.holds(entity, self.now_ms):
+                    bits |= leaf.mask
+                if not leaf.timeless:
+                    ask.append(leaf)
+            ask += [
+                node
+                for node in self.program.nodes.values()
+                if node.scope == scope and node.asked is None and node.truth(bits)
+            ]
+            blank = (self.program.version, bits, ask)
+            self._blank[entity.is_account] = blank
+        entity.bits = blank[1]
+        for item in blank[2]:
+            self._push(entity, item)
+
+    def refresh_bits(self, entity: Entity) -> None:
+        """Ask all leaves of an entity anew, without effects: after it was loaded, or the program changed."""
+        now_ms = self.now_ms
+        bits = 0
+        entity.dues.clear()
+        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
+            if leaf.holds(entity, now_ms):
+                bits |= leaf.mask
+            if leaf.due is not None:
+                self._due(entity, leaf.index, leaf.due(entity, now_ms))
+        entity.bits = bits
+        for node in self.program.nodes.values():
+            if node.asked is not None and (node.scope == ACCOUNT) == entity.is_account:
+                self._due(entity, -node.number, self._trait_due_ms(entity, node))
+        entity.due_ms = min(entity.dues.values(), default=FOREVER)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def advance(self, to_ms: int) -> None:
+        """Let time pass: fire every timer due by then, in order, dated when it was due."""
+        while (popped := self.timers.pop_due(to_ms)) is not None:
+            due_ms, numbers = popped
+            self.now_ms = max(self.now_ms, due_ms)
+            for number in numbers:
+                self._fire(number, due_ms)
+            self._settle()
+        self.now_ms = max(self.now_ms, to_ms)
+
+    def _fire(self, number: int, due_ms: int) -> None:
+        entity = self.find(number)
+        if entity is None:
+            return  # erased or merged away
+        if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
+            return
+        entity.scheduled_ms = FOREVER
+        due = [key for key, ms in entity.dues.items() if ms <= due_ms]
+        for key in due:
+            del entity.dues[key]
+            if key >= 0:
+                self._push(entity, self.program.by_index[key])
+            elif -key in self.program.nodes:
+                self._push(entity, self.program.nodes[-key])
+        entity.due_ms = min(entity.dues.values(), default=FOREVER)
+        if entity.due_ms != FOREVER:
+            entity.scheduled_ms = entity.due_ms
+            self.timers.add(entity.due_ms, number)
+
+    def _due(self, entity: Entity, key: int, due_ms: int | None) -> None:
+        if due_ms is None:
+            if entity.dues:
+                entity.dues.pop(key, None)
+            return
+        entity.dues[key] = due_ms
+        if due_ms < entity.due_ms:
+            entity.due_ms = due_ms
+        if due_ms < entity.scheduled_ms:
+            entity.scheduled_ms = due_ms
+            self.timers.add(due_ms, entity.number)
+
+    # -- entries -----------------------------------------------------------------------------------------------------
+
+    def fold_event(self, event: Event, data: EventData, facts: Iterable[AnyFact] = ()) -> None:
+        """Fold an event, with what it made known of who is who."""
+        self.cause_seq = event.seq
+        if event.received_ms > self.now_ms:
+            self.advance(event.received_ms)
+        for fact in facts:
+            self._fold_identity(fact)
+        kind = event.kind
+        if event.profile:
+            user = self.user(event.profile)
+            self.changed.add(event.profile)
+            if event.event_ms < user.first_ms:
+                user.first_ms = event.event_ms
+            if kind <= SCREEN:
+                self._observe(user, event, data)
+            elif kind == IDENTIFY:
+                self._write_traits(user, data, event)
+        if kind == GROUP and event.account:
+            self._group(event, data)
+        if self._queue:
+            self._settle()
+
+    def fold_fact(self, fact: AnyFact, seq: int) -> None:
+        """Fold a fact about who is who that no event of the same commit caused."""
+        self.cause_seq = seq
+        self._fold_identity(fact)
+        self._settle()
+
+    def _fold_identity(self, fact: AnyFact) -> None:
+        if isinstance(fact, IdAdded):
+            entity = self.account(fact.entity) if fact.collection == "accounts" else self.user(fact.entity)
+            self.changed.add(fact.entity)
+            if fact.id_type not in entity.ids:
+                self._add_ids(entity, frozenset((fact.id_type,)))
+        elif isinstance(fact, Merged):
+            for absorbed in fact.absorbed:
+                self._merge(self.user(fact.survivor), self.user(absorbed))
+        elif isinstance(fact, Erased):
+            self.erase(fact.entity)
+
+    def _add_ids(self, entity: Entity, types: frozenset[str]) -> None:
+        entity.ids |= types
+        for node in self.program.nodes.values():
+            if node.spec is not None and (node.scope == ACCOUNT) == entity.is_account:
+                if node.spec.id_types is not None or not node.spec.anonymous:
+                    self._push(entity, node)
+
+    def _observe(self, user: User, event: Event, data: EventData) -> None:
+        handlers = self.program.handlers
+        users = handlers[USER]
+        handler = users.get((event.kind, event.name)) or users.get((event.kind, None))
+        if handler is not None:
+            matched = handler.run(user.s, event.event_ms, event.seq, data, event.source, self.now_ms)
+            if matched:
+                self._touch(user, handler.plan(matched))
+        accounts = handlers[ACCOUNT]
+        if accounts:
+            handler = accounts.get((event.kind, event.name)) or accounts.get((event.kind, None))
+            if handler is not None:
+                handler.run(user.a, event.event_ms, event.seq, data, event.source, self.now_ms)
+                for number in user.joined():
+                    account = self.account(number)
+                    self.changed.add(number)
+                    matched = handler.run(account.a, event.event_ms, event.seq, data, event.source, self.now_ms)
+                    self._touch(account, handler.plan(matched))
+
+    def _write_traits(self, entity: Entity, data: EventData, event: Event) -> None:
+        written = data.traits or {}
+        if event.kind == IDENTIFY and data.context and type(data.context.get("traits")) is dict:
+            written = {**data.context["traits"], **written}
+        scope = ACCOUNT if entity.is_account else USER
+        for key, value in written.items():
+            if entity.write_trait(key, event.event_ms, event.seq, value) and key not in self.program.owners:
+                self._ask_readers(entity, scope, key)
+
+    def _ask_readers(self, entity: Entity, scope: Any, key: str) -> None:
+        """Ask everything of an entity that looks at one of its traits or audiences."""
+        program = self.program
+        for leaf in program.by_trait[scope].get(key, ()):
+            self._push(entity, leaf)
+        for leaf in program.by_audience[scope].get(key, ()):
+            self._push(entity, leaf)
+        for node in program.traits_by_trait[scope].get(key, ()):
+            self._push(entity, node)
+
+    # -- accounts ----------------------------------------------------------------------------------------------------
+
+    def _group(self, event: Event, data: EventData) -> None:
+        account = self.account(event.account)
+        self.changed.add(event.account)
+        account.first_ms = min(account.first_ms, event.event_ms)
+        traits = data.traits or {}
+        if traits:
+            self._write_traits(account, EventData(traits={k: v for k, v in traits.items() if k != LEFT_TRAIT}), event)
+        if event.profile:
+            user = self.user(event.profile)
+            said = user.accounts.get(event.account)
+            if said is None or (said[0], said[1]) < (event.event_ms, event.seq):
+                was = said is not None and said[2]
+                joined = traits.get(LEFT_TRAIT) is not True
+                user.accounts[event.account] = [event.event_ms, event.seq, joined, said[3] if said else set()]
+                if joined and not was:
+                    self._join(user, account)
+                elif was and not joined:
+                    self._leave(user, account)
+
+    def _join(self, user: User, account: Account) -> None:
+        """Count a user's whole history and what holds of it for the account."""
+        account.users[user.number] = None
+        for index, state in user.a.items():
+            self._merge_state(account.a, index, state)
+        for hidden in user.inside:
+            if hidden < 0:
+                account.count(hidden, 1)
+        user.accounts[account.number][3] = self._saying(account)
+        self._ask_all(account)
+        self._ask_audience_readers(user)
+
+    def _leave(self, user: User, account: Account) -> None:
+        account.users.pop(user.number, None)
+        for hidden in user.inside:
+            if hidden < 0:
+                account.count(hidden, -1)
+        user.accounts[account.number][3] = set()
+        self._gather(account)
+        self._ask_all(account)
+        self._ask_audience_readers(user)
+
+    def _gather(self, account: Account) -> None:
+        """Make the account's states anew from those of its users."""
+        account.a = {}
+        for number in account.users:
+            for index, state in self.user(number).a.items():
+                self._merge_state(account.a, index, state)
+
+    def _saying(self, account: Account) -> set[int]:
+        """Return the audiences an account is in that users look at."""
+        return {n for n in account.inside if n in self.program.nodes and self.program.says(self.program.nodes[n].key)}
+
+    def _ask_all(self, entity: Entity) -> None:
+        scope = ACCOUNT if entity.is_account else USER
+        for leaf in self.program.scoped[scope]:
+            self._push(entity, leaf)
+        for node in self.program.nodes.values():
+            if node.scope == scope and node.asked is not None:
+                self._push(entity, node)
+
+    def _ask_audience_readers(self, user: User) -> None:
+        for node in self.program.nodes.values():
+            if node.scope == ACCOUNT and node.asked is None:
+                self._ask_readers(user, USER, node.key)
+
+    def _merge_state(self, states: dict[int, Any], index: int, other: Any) -> None:
+        """Add a copy of a state to those of another entity."""
+        query = self.program.asked_by_index[index].query
+        if other is None:
+            return
+        mine = states.get(index)
+        theirs = query.load(copied(query.dump(other)))
+        states[index] = theirs if mine is None else query.merge(mine, theirs, self.now_ms)
+
+    # -- merges and erasure ------------------------------------------------------------------------------------------
+
+    def _merge(self, user: User, absorbed: User) -> None:
+        """Join a profile into another: from now on there has only ever been one."""
+        before = {n: (n in user.joined(), n in absorbed.joined()) for n in (*user.joined(), *absorbed.joined())}
+        for one in (user, absorbed):
+            for number in one.joined():
+                account = self.account(number)
+                account.users.pop(one.number, None)
+                for hidden in one.inside:
+                    if hidden < 0:
+                        account.count(hidden, -1)
+        for index, state in absorbed.s.items():
+            self._merge_state(user.s, index, state)
+        for index, state in absorbed.a.items():
+            self._merge_state(user.a, index, state)
+        for key, (event_ms, seq, value) in absorbed.traits.items():
+            user.write_trait(key, event_ms, seq, value)
+        for number, said in absorbed.accounts.items():
+            own = user.accounts.get(number)
+            if own is None or (own[0], own[1]) < (said[0], said[1]):
+                user.accounts[number] = [said[0], said[1], said[2], set()]
+        user.first_ms = min(user.first_ms, absorbed.first_ms)
+        user.inside = {number for number in user.inside if number > 0}
+        for number, halves in before.items():
+            self._regroup(user, self.account(number), halves)
+        self.changed.update((user.number, absorbed.number, *before))
+        self._add_ids(user, absorbed.ids)
+        self._ask_all(user)
+        for node in self.program.nodes.values():
+            if node.scope == USER:
+                self._push(user, node)
+        self.entities.pop(absorbed.number, None)
+        self._absorbed.append((absorbed, user))
+
+    def _regroup(self, user: User, account: Account, before: tuple[bool, bool]) -> None:
+        """Put the joined profile into an account that either half belonged to, or take it out."""
+        if user.accounts[account.number][2]:
+            account.users[user.number] = None
+            user.accounts[account.number][3] = self._saying(account)
+            if before != (True, True):
+                self._gather(account)
+        else:
+            user.accounts[account.number][3] = set()
+            self._gather(account)
+        self._ask_all(account)
+
+    def _end_absorbed(self) -> None:
+        """Take absorbed profiles out; their memberships end, told to destinations only if the survivor has none."""
+        into = {absorbed.number: survivor for absorbed, survivor in self._absorbed}
+        for absorbed, survivor in self._absorbed:
+            last = survivor
+            while last.number in into:
+                last = into[last.number]
+            for number in sorted(absorbed.inside):
+                if number > 0 and number in self.program.nodes:
+                    merged_into = last.number if number in last.inside else 0
+                    self.effects.append(Exited(absorbed.number, number, self.now_ms, self.cause_seq, merged_into))
+            self._drop(absorbed)
+        self._absorbed = []
+
+    def _drop(self, entity: Entity) -> None:
+        for members in self.members.values():
+            members.pop(entity.number, None)
+        self.entities.pop(entity.number, None)
+        self.changed.add(entity.number)
+        entity.due_ms = entity.scheduled_ms = FOREVER
+        entity.dues.clear()
+
+    def erase(self, number: int) -> None:
+        """Forget an entity: its memberships end, its accounts no longer count it."""
+        entity = self.find(number)
+        if entity is None:
+            return
+        if isinstance(entity, User):
+            for joined in entity.joined():
+                entity.accounts[joined][2] = False
+                self._leave(entity, self.account(joined))
+        self._settle()
+        for node in sorted(entity.inside):
+            if node > 0 and node in self.program.nodes:
+                self.effects.append(Exited(number, node, self.now_ms, self.cause_seq))
+        self._drop(entity)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def _touch(self, entity: Entity, plan: Plan) -> None:
+        """Ask the leaves that an event touched; what flips, and what is of higher rank, is queued."""
+        now_ms = self.now_ms
+        for leaf in plan.leaves:
+            if leaf.holds(entity, now_ms) is not bool(entity.bits & leaf.mask):
+                entity.bits ^= leaf.mask
+                for node in leaf.nodes:
+                    self._push(entity, node)
+            if leaf.due is not None:
+                self._due(entity, leaf.index, leaf.due(entity, now_ms))
+        for item in plan.later:
+            self._push(entity, item)
+
+    def _push(self, entity: Entity, item: Leaf | Node) -> None:
+        key = (entity.number, id(item))
+        if key not in self._queued:
+            self._queued.add(key)
+            self._pushed += 1
+            rank = 2 * item.rank + isinstance(item, Node)
+            heappush(self._queue, (rank, self._pushed, entity, item))
+
+    def _settle(self) -> None:
+        """Ask everything queued, in order of rank."""
+        while self._queue:
+            _, _, entity, item = heappop(self._queue)
+            self._queued.discard((entity.number, id(item)))
+            if self.entities.get(entity.number) is not entity:
+                continue  # absorbed or erased since
+            if isinstance(item, Leaf):
+                if item.holds(entity, self.now_ms) is not bool(entity.bits & item.mask):
+                    entity.bits ^= item.mask
+                    for node in item.nodes:
+                        self._push(entity, node)
+                if item.due is not None:
+                    self._due(entity, item.index, item.due(entity, self.now_ms))
+            else:
+                self._decide(entity, item)
+        if self._absorbed:
+            self._end_absorbed()
+
+    def _decide(self, entity: Entity, node: Node) -> None:
+        if node.hidden:
+            self._decide_hidden(entity, node)
+        elif node.number not in self.live:
+            return
+        elif node.asked is not None:
+            self._decide_trait(entity, node)
+        else:
+            self._decide_audience(entity, node)
+
+    def belongs(self, entity: Entity, node: Node) -> bool:
+        """Tell whether an audience holds of an entity as its leaves stand."""
+        if not node.truth(entity.bits):
+            return False
+        types = node.spec.id_types if node.spec is not None else None
+        return types is None or entity.is_account or not types.isdisjoint(entity.ids)
+
+    def _decide_audience(self, entity: Entity, node: Node) -> None:
+        is_in = self.belongs(entity, node)
+        if is_in is (node.number in entity.inside):
+            return
+        members = self.members.setdefault(node.number, {})
+        self.changed.add(entity.number)
+        if is_in:
+            entity.inside.add(node.number)
+            members[entity.number] = self.now_ms
+            self.effects.append(Entered(entity.number, node.number, self.now_ms, self.cause_seq))
+        else:
+            entity.inside.discard(node.number)
+            members.pop(entity.number, None)
+            self.effects.append(Exited(entity.number, node.number, self.now_ms, self.cause_seq))
+        self._follow(entity, node, is_in)
+
+    def _follow(self, entity: Entity, node: Node, is_in: bool) -> None:
+        """Ask what refers to an audience; an account tells its users."""
+        self._ask_readers(entity, node.scope, node.key)
+        if isinstance(entity, Account) and self.program.says(node.key):
+            for number in entity.users:
+                user = self.user(number)
+                said = user.accounts[entity.number][3]
+                (said.add if is_in else said.discard)(node.number)
+                self.changed.add(number)
+                self._ask_readers(user, USER, node.key)
+
+    def _decide_hidden(self, entity: Entity, node: Node) -> None:
+        holds = node.truth(entity.bits)
+        if holds is (node.number in entity.inside):
+            return
+        assert isinstance(entity, User)
+        self.changed.add(entity.number)
+        (entity.inside.add if holds else entity.inside.discard)(node.number)
+        for number in entity.joined():
+            account = self.account(number)
+            account.count(node.number, 1 if holds else -1)
+            self.changed.add(number)
+            for leaf in self.program.by_hidden.get(node.number, ()):
+                self._push(account, leaf)
+
+    def trait_value(self, entity: Entity, node: Node) -> Any:
+        """Return a computed trait's value now: None where it is absent or null."""
+        assert node.asked is not None
+        assert node.spec is not None
+        if not (node.spec.anonymous or entity.is_account or entity.ids & KNOWN_ID_TYPES):
+            return None
+        states = entity.a if node.scope == ACCOUNT else entity.s
+        state = states.get(node.asked.index)
+        if node.present is None:
+            if state is None:
+                return None
+        elif not node.present.query.value(states.get(node.present.index), self.now_ms, entity):
+            return None
+        return node.asked.query.value(state, self.now_ms, entity)
+
+    def _trait_due_ms(self, entity: Entity, node: Node) -> int | None:
+        states = entity.a if node.scope == ACCOUNT else entity.s
+        asked = [a for a in (node.asked, node.present) if a is not None and a.query.clocked]
+        dues = [a.query.due_ms(states.get(a.index), self.now_ms, entity) for a in asked]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _decide_trait(self, entity: Entity, node: Node) -> None:
+        value = self.trait_value(entity, node)
+        assert node.asked is not None
+        if node.asked.query.clocked or (node.present is not None and node.present.query.clocked):
+            self._due(entity, -node.number, self._trait_due_ms(entity, node))
+        was = entity.values.get(node.number)
+        if value == was and type(value) is type(was):
+            return
+        members = self.members.setdefault(node.number, {})
+        self.changed.add(entity.number)
+        if value is None:
+            entity.values.pop(node.number, None)
+            members.pop(entity.number, None)
+        else:
+            entity.values[node.number] = value
+            members[entity.number] = self.now_ms
+        self.effects.append(TraitComputed(entity.number, node.number, value, self.now_ms, self.cause_seq))
+        self._ask_readers(entity, node.scope, node.key)
+
+    # -- definitions -------------------------------------------------------------------------------------------------
+
+    def set_definitions(
+        self, specs: Iterable[Spec], live: Iterable[int], everyone: Callable[[], Iterable[int]], seq: int = 0
+    ) -> list[Asked]:
+        """Put other definitions in place. `live` are announced; others only gather state.
+
+        `everyone` lists all entities; they are asked only where a key that others look at changes hands. Returns the
+        questions that are new, whose past is to be added.
+        """
+        self.cause_seq = seq
+        before = dict.fromkeys(self.program.owners)
+        leaves_before = {leaf.index for scope in (USER, ACCOUNT) for leaf in self.program.scoped[scope]}
+        new = self.program.set_definitions(specs, seq)
+        self.live = set(live)
+        for active in self.entities.values():
+            self._ask_new(active, leaves_before)
+        moved = set(before) ^ set(self.program.owners)
+        if any(self._is_read(key) for key in moved):
+            for number in list(everyone()):
+                entity = self.find(number)
+                if entity is None:
+                    continue
+                for key in moved:
+                    self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
+        self._settle()
+        return new
+
+    def _is_read(self, key: str) -> bool:
+        program = self.program
+        tables = (program.by_trait, program.by_audience, program.traits_by_trait)
+        return any(key in table[scope] for table in tables for scope in (USER, ACCOUNT))
+
+    def _ask_new(self, entity: Entity, known: set[int]) -> None:
+        """Set the bits of leaves that an entity has not been asked yet, without effects."""
+        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
+            if leaf.index not in known:
+                holds = leaf.holds(entity, self.now_ms)
+                entity.bits = entity.bits | leaf.mask if holds else entity.bits & ~leaf.mask
+                if leaf.due is not None:
+                    self._due(entity, leaf.index, leaf.due(entity, self.now_ms))
+
+    def add_history(self, entity: Entity, states: dict[int, Any]) -> None:
+        """Add what a backfill found of an entity's past, to it and to its accounts."""
+        self.changed.add(entity.number)
+        for index, state in states.items():
+            if self.program.asked_by_index[index].scope == USER:
+                self._merge_state(entity.s, index, state)
+                continue
+            self._merge_state(entity.a, index, state)
+            if isinstance(entity, User):
+                for number in entity.joined():
+                    self._merge_state(self.account(number).a, index, state)
+                    self.changed.add(number)
+
+    def ask(self, entity: Entity, node: Node) -> None:
+        """Queue all that a definition rests on, and itself, for an entity."""
+        for leaf in node.leaves:
+            if leaf.scope == (ACCOUNT if entity.is_account else USER):
+                self._push(entity, leaf)
+        if (node.scope == ACCOUNT) == entity.is_account:
+            self._push(entity, node)
+        if not entity.is_account:
+            for hidden in node.quantified:
+                self.ask(entity, hidden)
+
+    def settle(self) -> None:
+        """Ask everything queued."""
+        self._settle()
+
+    def refresh_sayings(self) -> None:
+        """Let accounts tell their users again what they are in: after users began to look at more of it."""
+        for account in [entity for entity in self.entities.values() if isinstance(entity, Account)]:
+            saying = self._saying(account)
+            for number in account.users:
+                user = self.user(number)
+                if user.accounts[account.number][3] != saying:
+                    user.accounts[account.number][3] = set(saying)
+                    self._ask_audience_readers(user)
+
+    def leave_behind(self, node: Node, key: str, seq: int) -> None:
+        """Write a deleted definition's last values as custom traits (contract, section 4)."""
+        for number in sorted(self.members.pop(node.number, {})):
+            entity = self.find(number)
+            if entity is None:
+                continue
+            entity.write_trait(key, self.now_ms, seq, entity.values.pop(node.number, True))
+            entity.inside.discard(node.number)
+            self.changed.add(number)
+        if node.asked is None:
+            self.program.left[key] = Left(node.scope == ACCOUNT, self.now_ms, seq, self.last_entity)
+
+    def take_effects(self) -> list[AnyFact]:
+        """Return the effects since the last call."""
+        effects, self.effects = self.effects, []
+        return effects
