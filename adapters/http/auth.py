@@ -133,11 +133,6 @@ def management_refusal(error: RefusedError) -> dict[str, Any]:
     return {"errors": [said]}
 
 
-def profile_refusal(error: RefusedError) -> dict[str, Any]:
-    """Return `{"error": {code, message}}`, as the Profile API's clients read it."""
-    return {"error": {"code": PROFILE_CODES.get(error.status, error.code), "message": error.message}}
-
-
 def tracking_refusal(error: RefusedError) -> bytes:
     """Return `{"success": false, "code", "message"}`, as the tracking API's clients read it."""
     return msgspec.json.encode({"success": False, "code": error.code, "message": error.message})

@@ -6,8 +6,10 @@ with nothing taken; what is wrong with one event of a batch is told beside what 
 rejected events. The JSON envelope of a batch is read without looking into its events, so each is judged alone.
 """
 
+from bisect import bisect_left
 from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,6 +41,8 @@ T = TypeVar("T")
 SHARED_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX  # a batch's context, copied into each of its events; ours
 FULL_RETRY_AFTER_S: Final = 10  # a full disk is seldom freed sooner
 BUSY_RETRY_AFTER_S: Final = 1
+SECONDS_LEAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The edges that the metrics count durations by."""
 
 PATHS: Final = {
     **{f"/v1/{kind}": kind for kind in KINDS},
@@ -81,17 +85,10 @@ _HEADERS_ASKED_BYTES_MAX: Final = 1_000
 log = structlog.get_logger(__name__)
 
 
-class Limits(Struct, frozen=True):
-    """What the app holds at once, and how long it waits for a body."""
-
-    requests_max: int = 1_000  # worked on at once; each holds at most a body, 512,000 bytes
-    body_timeout_s: float = 30.0
-
-
 class Counts:
     """What came in so far, for the metrics."""
 
-    __slots__ = ("bytes_in", "events_refused", "events_taken", "in_flight", "requests")
+    __slots__ = ("bytes_in", "events_refused", "events_taken", "in_flight", "requests", "seconds", "within_s")
 
     def __init__(self) -> None:
         self.requests: dict[int, int] = {}  # by status
@@ -99,6 +96,14 @@ class Counts:
         self.events_refused: dict[str, int] = {}  # by code
         self.bytes_in = 0
         self.in_flight = 0
+        self.seconds = 0.0  # all requests' together
+        self.within_s = [0] * (len(SECONDS_LEAST) + 1)  # how many took at most each of SECONDS_LEAST; longer at the end
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count a request."""
+        self.requests[status] = self.requests.get(status, 0) + 1
+        self.seconds += seconds
+        self.within_s[bisect_left(SECONDS_LEAST, seconds)] += 1
 
 
 class _Batch(Struct, frozen=True, rename="camel"):
@@ -129,7 +134,7 @@ class TrackingApp:
         space: Callable[[str], SpaceApi],
         clock: Clock,
         new_id: Callable[[], str],
-        limits: Limits,
+        requests_max: int,
     ) -> None:
         """Serve the tracking API.
 
@@ -138,19 +143,20 @@ class TrackingApp:
             space: returns an open space by its id.
             clock: tells when a call was received.
             new_id: makes a message id for an event without one.
-            limits: how much is held at once.
+            requests_max: how many requests are worked on at once; each holds at most a body.
         """
         self._control = control
         self._space = space
         self._clock = clock
         self._new_id = new_id
-        self._limits = limits
+        self._requests_max = requests_max
         self.counts = Counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to one of PATHS."""
         counts = self.counts
         counts.in_flight += 1
+        begun_s = perf_counter()
         try:
             status, headers, body = await self._answer(scope, receive)
         except ClientGoneError:
@@ -169,7 +175,7 @@ class TrackingApp:
             )
         finally:
             counts.in_flight -= 1
-        counts.requests[status] = counts.requests.get(status, 0) + 1
+        counts.answered(status, perf_counter() - begun_s)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -180,13 +186,12 @@ class TrackingApp:
             return 204, _preflight(headers), b""
         if scope["method"] != "POST":
             raise CallError(405, "method_not_allowed", f"found {scope['method']}, expected POST", allow="POST, OPTIONS")
-        if self.counts.in_flight > self._limits.requests_max:
-            message = f"{self._limits.requests_max} requests are being worked on; nothing was taken, try again"
+        if self.counts.in_flight > self._requests_max:
+            message = f"{self._requests_max} requests are being worked on; nothing was taken, try again"
             raise CallError(503, "overloaded", message, retry_after=str(BUSY_RETRY_AFTER_S))
         source = self._source_by_header(headers)
         _check_type(headers)
-        limits = self._limits
-        body = await read_body(headers, receive, bytes_max=BATCH_BYTES_MAX, timeout_s=limits.body_timeout_s)
+        body = await read_body(headers, receive, bytes_max=BATCH_BYTES_MAX)
         body = body.removeprefix(BOM_UTF8)
         self.counts.bytes_in += len(body)
         kind = PATHS[scope["path"].rstrip("/")]
