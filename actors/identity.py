@@ -5,30 +5,41 @@ break a rule, the lowest-priority id of the event is left out and matching is tr
 somewhere or is refused. Of merging profiles the oldest survives: the smallest number, whatever the order of the ids.
 Accounts are found by the same matching, but never merge.
 
-Deciding yields facts (`IdAdded`, `Merged`, `IdRefused`), and what is known changes by `apply` alone. So a replay does as
-was decided then, whatever the rules are today. Times are milliseconds; `seq` is a place in the log.
+Deciding yields facts (`IdAdded`, `Merged`, …), and what is known changes by `apply` alone. So a replay does as was
+decided then, whatever the rules are today. Times are milliseconds; `seq` is a place in the log.
 """
 
 import hmac
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
-from actors.external_ids import ID_LIMIT_EXCEEDED, VALUE_BLOCKED, Collection, ExternalId, normal_value
-from actors.identity_rules import PERIODS_MS, IdentityRules, IdLimit, SpaceSettings, settings_from_json
+from actors.external_ids import ID_LIMIT_EXCEEDED, VALUE_BLOCKED, Collection, ExternalId
+from actors.identity_matching import (
+    MERGE_LIMIT_EXCEEDED,
+    NO_MATCHING_IDENTIFIERS,
+    VALUE_LIMIT_EXCEEDED,
+    VALUE_TIME_LIMIT_EXCEEDED,
+    Matching,
+)
+from actors.identity_past import IdentityAsOf, by_sequence, find_in
+from actors.identity_rules import IdentityRules, SpaceSettings, settings_from_json
 from actors.identity_store import (
+    ENTITY_BITS,
+    ENTITY_MASK,
     REFUSALS_KEPT_MAX,
     Absorption,
     EntityRecord,
     GivenId,
     IdentityStore,
-    IdKey,
     Refusal,
     Tables,
     key_of,
+    pack,
 )
 from eventlog.entries import (
     AnyFact,
@@ -37,16 +48,13 @@ from eventlog.entries import (
     IdAdded,
     IdentityRulesChanged,
     IdRefused,
+    IdSeenEarlier,
     Merged,
     Suppressed,
     Unsuppressed,
 )
 from eventlog.log import Changes
 
-VALUE_LIMIT_EXCEEDED: Final = "value_limit_exceeded"
-VALUE_TIME_LIMIT_EXCEEDED: Final = "value_time_limit_exceeded"
-MERGE_LIMIT_EXCEEDED: Final = "merge_limit_exceeded"
-NO_MATCHING_IDENTIFIERS: Final = "no_matching_identifiers"
 REFUSAL_CODES: Final = (  # contract, section 2
     VALUE_BLOCKED,
     VALUE_LIMIT_EXCEEDED,
@@ -55,9 +63,10 @@ REFUSAL_CODES: Final = (  # contract, section 2
     ID_LIMIT_EXCEEDED,
     NO_MATCHING_IDENTIFIERS,
 )
-IDENTITY_FACTS: Final = (IdAdded, Merged, IdRefused, IdentityRulesChanged, Erased, Suppressed, Unsuppressed)
+_NAMED_MAX: Final = 5  # of an event's refused ids, in the message
+_NAMED_CHARS: Final = 40
 
-IdentityFact = IdAdded | Merged | IdRefused
+IdentityFact = IdAdded | IdSeenEarlier | Merged | IdRefused
 
 
 class Resolution(Struct, frozen=True, gc=False):
@@ -70,43 +79,15 @@ class Resolution(Struct, frozen=True, gc=False):
     message: str = ""
 
 
-class WhoIsWho(Protocol):
-    """The questions that identity answers, now (`Identity`) or as of a place in the log (`IdentityAsOf`)."""
-
-    def canonical(self, entity: int) -> int:
-        """Return who an entity is after all merges."""
-
-    def absorbed_by(self, entity: int) -> tuple[int, ...]:
-        """Return all that an entity absorbed, directly or not, in order."""
-
-    def find(self, id_type: str, value: str, collection: Collection = "users") -> int | None:
-        """Return the entity that an external id leads to (emails trimmed and lower-cased, types lower-cased)."""
-
-    def ids(self, entity: int) -> tuple[GivenId, ...]:
-        """Return an entity's external ids, those of what it absorbed too, by event time, then sequence."""
-
-    def id_types(self, entity: int) -> frozenset[str]:
-        """Return the types of an entity's external ids."""
-
-    def has_any_id_type(self, entity: int, types: Iterable[str]) -> bool:
-        """Tell whether an entity has an external id of one of these types."""
-
-    def collection(self, entity: int) -> Collection | None:
-        """Return what an entity is; None when it is nobody (unknown or erased)."""
-
-    def entities(self, collection: Collection, after: int = 0, limit: int | None = None) -> list[int]:
-        """Return the entities that were neither absorbed nor erased, those after `after`, in order."""
-
-
 class Identity:
-    """The identity graph of one space: resolves ids, applies facts, answers who is who."""
+    """The identity graph of one space: resolves ids, applies facts, answers who is who (`identity_past.WhoIsWho`)."""
 
     def __init__(
         self, tables: Tables | None = None, *, suppression_key: bytes, store: IdentityStore | None = None
     ) -> None:
         """Start from the tables as they were last stored; then `apply` the log after `cursor_seq`.
 
-        With no tables all of it stays in memory. The key hashes suppressed user ids: the same for the space's lifetime.
+        With no tables all of it stays in memory. The key hashes suppressed user ids: one for the space's lifetime.
         """
         self._store = IdentityStore(tables) if store is None else store
         self._known = self._store.known
@@ -117,7 +98,7 @@ class Identity:
 
     @classmethod
     def from_facts(cls, commits: Iterable[Commit], *, suppression_key: bytes) -> "Identity":
-        """Fold the facts of a prefix of the log, in memory: what `replay --check` compares with."""
+        """Fold the facts of a log, or of a prefix of it, in memory: what a check compares with."""
         identity = cls(suppression_key=suppression_key)
         for commit in commits:
             identity.apply_commit(commit)
@@ -136,19 +117,23 @@ class Identity:
     ) -> Resolution:
         """Return who an event with these ids is from. What that changes is in force at once."""
         known = self._known.young
+        later = (event_ms + 1) << ENTITY_BITS  # what is packed with a later time is not below it
         profile = 0
         for one in ids:
-            entity = known.get((one.id_type, one.value))
-            if entity is None or one.refusal or one.collection != "users" or (profile and entity != profile):
+            packed = known.get((one.id_type, one.value))
+            if packed is None or packed >= later or one.refusal or one.collection != "users":
+                return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
+            entity = packed & ENTITY_MASK
+            if profile and entity != profile:
                 return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
             profile = entity
         if group is None:
             if profile:
                 return Resolution(profile, 0)
         elif not group.refusal:
-            account = known.get((f"accounts:{group.id_type}", group.value))
-            if account is not None:
-                return Resolution(profile, account)
+            packed = known.get(key_of("accounts", group.id_type, group.value))
+            if packed is not None and packed < later:
+                return Resolution(profile, packed & ENTITY_MASK)
         return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
 
     def prefetch(self, ids: Iterable[ExternalId]) -> None:
@@ -158,45 +143,52 @@ class Identity:
     def _resolve(
         self, ids: tuple[ExternalId, ...], group: ExternalId | None, event_ms: int, cause_seq: int, source: str
     ) -> Resolution:
-        of_user = _Matching(self, "users", [one for one in ids if one.collection == "users"], event_ms)
-        of_account = [one for one in ids if one.collection == "accounts"]
-        account_ids = [] if group is None else [group, *of_account]
-        of_account_call = _Matching(self, "accounts", account_ids, event_ms)
+        of_users = [one for one in ids if one.collection == "users"]
+        of_accounts = [one for one in ids if one.collection == "accounts"]
+        user = self._matching("users", of_users, event_ms)
+        account = self._matching("accounts", [] if group is None else [group, *of_accounts], event_ms)
         if group is None:  # an account's id on a call that is about no account
-            of_user.refused.extend((one, NO_MATCHING_IDENTIFIERS) for one in of_account)
-        if not of_user.active and not of_account_call.active:
-            return _refused(of_user.refused + of_account_call.refused)
+            user.refused.extend((one, NO_MATCHING_IDENTIFIERS) for one in of_accounts)
+        if not user.active and not account.active:
+            return _refused(user.refused + account.refused)
         facts: list[IdentityFact] = []
-        profile = self._settle(of_user, event_ms, cause_seq, source, facts)
-        account = self._settle(of_account_call, event_ms, cause_seq, source, facts)
-        self._refuse(of_user, profile, cause_seq, facts)
-        self._refuse(of_account_call, profile or account, cause_seq, facts)
+        profile = self._settle(user, event_ms, cause_seq, source, facts)
+        group_entity = self._settle(account, event_ms, cause_seq, source, facts)
+        self._refuse(user, profile, cause_seq, facts)
+        self._refuse(account, profile or group_entity, cause_seq, facts)
         self._decided_seq = max(self._decided_seq, cause_seq)
-        return Resolution(profile, account, tuple(facts))
+        return Resolution(profile, group_entity, tuple(facts))
 
-    def _settle(
-        self, matching: "_Matching", event_ms: int, cause_seq: int, source: str, facts: list[IdentityFact]
-    ) -> int:
-        """Turn a matching into an entity and the facts that make it so; apply them."""
+    def _matching(self, collection: Collection, ids: list[ExternalId], event_ms: int) -> Matching:
+        return Matching(self._store, self._settings.rules, self._blocks, collection, ids, event_ms)
+
+    def _settle(self, matching: Matching, event_ms: int, cause_seq: int, source: str, facts: list[IdentityFact]) -> int:
+        """Turn a matching into an entity, and into the facts that make it so; apply them."""
         if not matching.active:
             return 0
-        made: list[IdentityFact] = []
         matched = matching.matched
         entity = matched[0] if matched else self._store.count + 1
+        made: list[IdentityFact] = []
         if len(matched) > 1:
             made.append(Merged(entity, matched[1:], cause_seq))
-        made.extend(
-            IdAdded(entity, one.collection, one.id_type, one.value, event_ms, cause_seq, source, one.encoding)
-            for one in matching.new
-        )
+        for one in matching.in_order:
+            packed = matching.led[one]
+            if not packed:
+                made.append(
+                    IdAdded(entity, one.collection, one.id_type, one.value, event_ms, cause_seq, source, one.encoding)
+                )
+            elif event_ms < packed >> ENTITY_BITS:
+                made.append(IdSeenEarlier(entity, one.collection, one.id_type, one.value, event_ms, cause_seq))
         for fact in made:
             self.apply(fact)
         facts.extend(made)
-        for one in matching.active:
-            self._known.put(key_of(one.collection, one.id_type, one.value), entity)
+        for one in matching.in_order:
+            packed = matching.led[one]
+            earliest_ms = min(event_ms, packed >> ENTITY_BITS) if packed else event_ms
+            self._known.put(key_of(one.collection, one.id_type, one.value), pack(entity, earliest_ms))
         return entity
 
-    def _refuse(self, matching: "_Matching", entity: int, cause_seq: int, facts: list[IdentityFact]) -> None:
+    def _refuse(self, matching: Matching, entity: int, cause_seq: int, facts: list[IdentityFact]) -> None:
         """Record what was refused, each id and reason once for as long as the entity's record keeps it."""
         if not matching.refused:
             return
@@ -216,6 +208,8 @@ class Identity:
         match fact:
             case IdAdded():
                 self._apply_added(fact)
+            case IdSeenEarlier():
+                self._apply_seen_earlier(fact)
             case Merged():
                 self._apply_merged(fact)
             case IdRefused():
@@ -247,18 +241,36 @@ class Identity:
             return
         entity = store.canonical(fact.entity)
         key = key_of(fact.collection, fact.id_type, fact.value)
-        leads_to = store.entity_of(key)
+        leads_to = store.led_to(key) & ENTITY_MASK
         assert leads_to in (0, entity), f"{fact.id_type} of entity {entity} leads to {leads_to}"
         if leads_to == entity:
             return
         record = store.record(entity) or EntityRecord(fact.collection)
         given = GivenId(
-            fact.id_type, fact.value, fact.event_ms, fact.cause_seq, fact.entity, fact.source, fact.encoding
+            id_type=fact.id_type,
+            value=fact.value,
+            event_ms=fact.event_ms,
+            added_ms=fact.event_ms,
+            seq=fact.cause_seq,
+            owner=fact.entity,
+            source=fact.source,
+            encoding=fact.encoding,
         )
-        store.put_record(
-            entity, EntityRecord(record.collection, (*record.ids, given), record.absorbed, record.refusals)
+        store.put_record(entity, replace(record, ids=(*record.ids, given)))
+        store.put_id(key, pack(entity, fact.event_ms))
+
+    def _apply_seen_earlier(self, fact: IdSeenEarlier) -> None:
+        entity = self._store.canonical(fact.entity)
+        record = self._store.record(entity)
+        if record is None or not fact.value:
+            return
+        wanted = (fact.id_type, fact.value)
+        ids = tuple(
+            one.seen_earlier(fact.event_ms, fact.cause_seq) if (one.id_type, one.value) == wanted else one
+            for one in record.ids
         )
-        store.put_id(key, entity)
+        self._store.put_record(entity, replace(record, ids=ids))
+        self._store.put_id(key_of(fact.collection, fact.id_type, fact.value), pack(entity, fact.event_ms))
 
     def _apply_merged(self, fact: Merged) -> None:
         store = self._store
@@ -272,7 +284,7 @@ class Identity:
                 continue
             part = store.record(entity) or EntityRecord("users")
             for one in part.ids:
-                store.put_id(key_of(part.collection, one.id_type, one.value), survivor)
+                store.put_id(key_of(part.collection, one.id_type, one.value), pack(survivor, one.event_ms))
             for earlier in part.absorbed:
                 store.redirect(earlier.entity, survivor)
             absorption = Absorption(entity, survivor, fact.cause_seq)
@@ -281,30 +293,15 @@ class Identity:
             absorbed.extend((absorption, *part.absorbed))
             refusals.extend(part.refusals)
         refusals.sort(key=lambda one: one.seq)
-        store.put_record(
-            survivor,
-            EntityRecord(record.collection, tuple(ids), tuple(absorbed), tuple(refusals[-REFUSALS_KEPT_MAX:])),
-        )
+        merged = EntityRecord(record.collection, tuple(ids), tuple(absorbed), tuple(refusals[-REFUSALS_KEPT_MAX:]))
+        store.put_record(survivor, merged)
 
     def _apply_refused(self, fact: IdRefused) -> None:
         entity = self._store.canonical(fact.entity)
         record = self._store.record(entity)
-        if record is not None:
+        if record is not None and fact.value:
             refusals = (*record.refusals, Refusal(fact.id_type, fact.value, fact.code, fact.cause_seq))
-            self._store.put_record(
-                entity, EntityRecord(record.collection, record.ids, record.absorbed, refusals[-REFUSALS_KEPT_MAX:])
-            )
-
-    def erase(self, entity: int) -> None:
-        """Forget all ids and refusals of an entity. Its number, and those it absorbed, are never given out again."""
-        self._store.grow(entity)
-        entity = self._store.canonical(entity)
-        record = self._store.record(entity)
-        if record is None:
-            return
-        for one in record.ids:
-            self._store.put_id(key_of(record.collection, one.id_type, one.value), 0)
-        self._store.remove_record(entity)
+            self._store.put_record(entity, replace(record, refusals=refusals[-REFUSALS_KEPT_MAX:]))
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -338,21 +335,23 @@ class Identity:
 
     def find(self, id_type: str, value: str, collection: Collection = "users") -> int | None:
         """Return the entity that an external id leads to (emails trimmed and lower-cased, types lower-cased)."""
-        id_type = id_type.lower()
-        return self._store.entity_of(key_of(collection, id_type, normal_value(id_type, value))) or None
+        return find_in(self._store, id_type, value, collection)
 
     def ids(self, entity: int) -> tuple[GivenId, ...]:
-        """Return an entity's external ids, those of what it absorbed too, by event time, then sequence."""
+        """Return an entity's external ids, those of what it absorbed too, in the order they were given."""
         record = self._record(entity)
-        return () if record is None else tuple(sorted(record.ids, key=_by_time))
+        return () if record is None else tuple(sorted(record.ids, key=by_sequence))
 
     def id_types(self, entity: int) -> frozenset[str]:
-        """Return the types of an entity's external ids."""
+        """Return the types of an entity's external ids. Cheap."""
         return self._store.id_types(self._store.canonical(entity))
 
-    def has_any_id_type(self, entity: int, types: Iterable[str]) -> bool:
-        """Tell whether an entity has an external id of one of these types."""
-        return not self._store.id_types(self._store.canonical(entity)).isdisjoint(types)
+    def has_any_id_type(self, entity: int, types: Iterable[str], at_ms: int | None = None) -> bool:
+        """Tell whether an entity has, or at a time had, an external id of one of these types. Cheap without a time."""
+        if at_ms is None:
+            return not self._store.id_types(self._store.canonical(entity)).isdisjoint(types)
+        wanted = frozenset(types)
+        return any(one.id_type in wanted and one.event_ms <= at_ms for one in self.ids(entity))
 
     def collection(self, entity: int) -> Collection | None:
         """Return what an entity is; None when it is nobody (unknown or erased)."""
@@ -379,14 +378,36 @@ class Identity:
                 found.append(entity)
         return found
 
-    def as_of(self, known_seq: int) -> "IdentityAsOf":
+    def as_of(self, known_seq: int) -> IdentityAsOf:
         """Return who was who once the log was known up to `known_seq`; what was erased since stays erased."""
-        return IdentityAsOf(self, known_seq)
+        return IdentityAsOf(self._store, known_seq)
 
     def _record(self, entity: int) -> EntityRecord | None:
         return self._store.record(self._store.canonical(entity))
 
-    # -- suppression -------------------------------------------------------------------------------------------------
+    # -- erasing and suppressing -------------------------------------------------------------------------------------
+
+    def erase(self, entity: int) -> None:
+        """Forget all ids and refusals of an entity (what `Erased` does). Its number is never given out again."""
+        self._store.grow(entity)
+        entity = self._store.canonical(entity)
+        record = self._store.record(entity)
+        if record is None:
+            return
+        for one in record.ids:
+            self._store.put_id(key_of(record.collection, one.id_type, one.value), 0)
+        self._store.remove_record(entity)
+
+    def fact_eraser(self, entity: int) -> Callable[[AnyFact], AnyFact]:
+        """Return what replaces each fact of the log when an entity is erased: the same, without its ids' values."""
+        gone = frozenset((self.canonical(entity), *self.absorbed_by(entity)))
+
+        def erased(fact: AnyFact) -> AnyFact:
+            if isinstance(fact, IdAdded | IdSeenEarlier | IdRefused) and fact.entity in gone and fact.value:
+                return replace(fact, value="")
+            return fact
+
+        return erased
 
     def suppression_hash(self, user_id: str) -> str:
         """Return what is kept of a suppressed user id: a keyed hash."""
@@ -441,160 +462,9 @@ class Identity:
         return hashed.hexdigest()
 
 
-class IdentityAsOf:
-    """Who was who at an earlier place in the log, read off the same records."""
-
-    def __init__(self, identity: Identity, known_seq: int) -> None:
-        self._identity = identity
-        self._seq = known_seq
-
-    def canonical(self, entity: int) -> int:
-        """Return who an entity was after the merges known then."""
-        return self._identity._store.canonical_at(entity, self._seq)  # noqa: SLF001 - one module, one subject
-
-    def absorbed_by(self, entity: int) -> tuple[int, ...]:
-        """Return all that an entity had absorbed, directly or not, in order."""
-        then = self.canonical(entity)
-        return tuple(one for one in self._identity.absorbed_by(then) if one != then and self.canonical(one) == then)
-
-    def find(self, id_type: str, value: str, collection: Collection = "users") -> int | None:
-        """Return the entity that an external id led to."""
-        entity = self._identity.find(id_type, value, collection)
-        if entity is None:
-            return None
-        id_type = id_type.lower()
-        wanted = (id_type, normal_value(id_type, value))
-        for one in self._identity.ids(entity):
-            if (one.id_type, one.value) == wanted:
-                return self.canonical(one.owner) if one.seq <= self._seq else None
-        return None
-
-    def ids(self, entity: int) -> tuple[GivenId, ...]:
-        """Return the external ids an entity had, by event time, then sequence."""
-        then = self.canonical(entity)
-        return tuple(
-            one for one in self._identity.ids(then) if one.seq <= self._seq and self.canonical(one.owner) == then
-        )
-
-    def id_types(self, entity: int) -> frozenset[str]:
-        """Return the types of the external ids an entity had."""
-        return frozenset(one.id_type for one in self.ids(entity))
-
-    def has_any_id_type(self, entity: int, types: Iterable[str]) -> bool:
-        """Tell whether an entity had an external id of one of these types."""
-        return not self.id_types(entity).isdisjoint(types)
-
-    def collection(self, entity: int) -> Collection | None:
-        """Return what an entity was; None when it was nobody yet, or is erased."""
-        return self._identity.collection(entity) if self.ids(entity) else None
-
-    def entities(self, collection: Collection, after: int = 0, limit: int | None = None) -> list[int]:
-        """Return the entities there were, those after `after`, in order."""
-        found: list[int] = []
-        for entity in range(after + 1, self._identity.entity_count + 1):
-            if limit is not None and len(found) >= limit:
-                break
-            if self.canonical(entity) == entity and self.collection(entity) == collection:
-                found.append(entity)
-        return found
-
-
-class _Matching:
-    """One flat matching of an event's ids of one collection, demoting until no rule is broken."""
-
-    def __init__(self, identity: Identity, collection: Collection, ids: list[ExternalId], event_ms: int) -> None:
-        self.refused: list[tuple[ExternalId, str]] = []
-        self.active: list[ExternalId] = []  # by priority
-        self.matched: tuple[int, ...] = ()  # in order
-        self.new: list[ExternalId] = []  # of `active`, those that lead nowhere yet
-        if ids:
-            self._rules = identity.rules
-            self._store = identity._store  # noqa: SLF001 - one module, one subject
-            self._collection = collection
-            self._event_ms = event_ms
-            self._parts: dict[int, EntityRecord] = {}
-            self._match(ids, identity._blocks)  # noqa: SLF001 - one module, one subject
-
-    def _match(self, ids: list[ExternalId], blocks: "_Blocks") -> None:
-        rules = self._rules
-        for one in ids:
-            code = one.refusal
-            if not code and (not one.value or blocks(one.id_type, one.value)):
-                code = VALUE_BLOCKED
-            if not code and rules.limit(one.id_type).count == 0:
-                code = VALUE_LIMIT_EXCEEDED
-            if code:
-                self.refused.append((one, code))
-            else:
-                self.active.append(one)
-        self.active.sort(key=lambda one: rules.rank(one.id_type))
-        leads = {one: self._store.entity_of(_key(one)) for one in self.active}
-        while self.active:
-            self.matched = tuple(sorted({leads[one] for one in self.active if leads[one]}))
-            self.new = [one for one in self.active if not leads[one]]
-            broken = self._broken_rule() if self.new or len(self.matched) > 1 else ""
-            if not broken:
-                return
-            self.refused.append((self.active.pop(), broken))
-
-    def _broken_rule(self) -> str:
-        """Return the rule that the merge or the adding would break, or nothing."""
-        parts = [self._part(entity) for entity in self.matched]
-        if len(parts) > 1:
-            merges_max = self._rules.merges_max if self._collection == "users" else 0
-            if sum(len(part.absorbed) for part in parts) + len(parts) - 1 > merges_max:
-                return MERGE_LIMIT_EXCEEDED
-        for id_type in self._growing_types(parts):
-            times = [one.event_ms for part in parts for one in part.ids if one.id_type == id_type]
-            times.extend(self._event_ms for one in self.new if one.id_type == id_type)
-            broken = _broken_limit(times, self._rules.limit(id_type))
-            if broken:
-                return broken
-        return ID_LIMIT_EXCEEDED if sum(len(part.ids) for part in parts) + len(self.new) > self._rules.ids_max else ""
-
-    def _part(self, entity: int) -> EntityRecord:
-        part = self._parts.get(entity)
-        if part is None:
-            part = self._parts[entity] = self._store.record(entity) or EntityRecord(self._collection)
-        return part
-
-    def _growing_types(self, parts: list[EntityRecord]) -> Iterator[str]:
-        """Yield the types of which the result has more values than any of its parts, the highest priority first."""
-        growing = {one.id_type for one in self.new}
-        seen: set[str] = set()
-        for part in parts if len(parts) > 1 else ():
-            types = {one.id_type for one in part.ids}
-            growing |= seen & types
-            seen |= types
-        yield from sorted(growing, key=self._rules.rank)
-
-
-class _Blocks(Protocol):
-    def __call__(self, id_type: str, value: str, /) -> bool: ...
-
-
-def _broken_limit(times_ms: list[int], limit: IdLimit) -> str:
-    period_ms = PERIODS_MS[limit.period]
-    if period_ms is None:
-        return VALUE_LIMIT_EXCEEDED if len(times_ms) > limit.count else ""
-    times_ms.sort()
-    for first_ms, beyond_ms in zip(times_ms, times_ms[limit.count :], strict=False):
-        if beyond_ms - first_ms < period_ms:
-            return VALUE_TIME_LIMIT_EXCEEDED
-    return ""
-
-
 def _refused(refused: list[tuple[ExternalId, str]]) -> Resolution:
     if not refused:
         return Resolution(0, 0, refusal=NO_MATCHING_IDENTIFIERS, message="the event has no id to go by")
     code = VALUE_BLOCKED if all(code == VALUE_BLOCKED for _, code in refused) else NO_MATCHING_IDENTIFIERS
-    named = ", ".join(f"{one.id_type} {one.value[:40]!r} ({code})" for one, code in refused[:5])
+    named = ", ".join(f"{one.id_type} {one.value[:_NAMED_CHARS]!r} ({code})" for one, code in refused[:_NAMED_MAX])
     return Resolution(0, 0, refusal=code, message=f"none of the event's ids may identify: {named}")
-
-
-def _key(one: ExternalId) -> IdKey:
-    return key_of(one.collection, one.id_type, one.value)
-
-
-def _by_time(one: GivenId) -> tuple[int, int]:
-    return (one.event_ms, one.seq)

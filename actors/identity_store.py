@@ -1,12 +1,14 @@
 """The working set of identity: which id leads where and what each entity is, over the log's tables.
 
 Memory is bounded, disk is not: what was used lately is cached, what changed is kept until it is stored, the rest is
-read when asked for. Small arrays, 20 bytes an entity, hold what is asked all the time about any entity: who absorbed it,
-when, and which types of ids it has. Rows are values: a changed record is put anew, never altered in place.
+read when asked for. Small arrays, 20 bytes an entity, hold what is asked all the time about any entity: who absorbed
+it, when, and which types of ids it has. Rows are values: a changed record is put anew, never altered in place.
+
+In memory, where an id leads is one int: the time of the earliest event that carried it, above the entity (`pack`).
 
 | table | key | value |
 |---|---|---|
-| IDS | id type (`accounts:` before an account's), value | the entity it leads to, after all merges |
+| IDS | id type (`accounts:` before an account's), value | the entity it leads to after all merges, the earliest time |
 | ENTITIES | entity | its `EntityRecord`; no row for absorbed and erased ones |
 | ENTITIES | minus an absorbed entity | `(into, seq)`: start-up reads these alone |
 | META | `identity` | `Header` |
@@ -21,6 +23,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
 from actors.external_ids import Collection, ExternalId
 from eventlog.log import ENTITIES, IDS, META, Changes, Key, Table
@@ -31,6 +34,9 @@ IDS_CACHED_MAX: Final = 250_000  # a generation, of two; about 250 bytes each
 RECORDS_CACHED_MAX: Final = 100_000  # a generation, of two; about 300 bytes each
 REFUSALS_KEPT_MAX: Final = 50  # ours: the newest different ones of an entity; the log has them all
 COMBINATIONS_MAX: Final = 65_536  # ours: of id types; beyond it they are learnt anew
+CORRECTIONS_KEPT_MAX: Final = 32  # ours: of an id's earliest time; beyond it the oldest are forgotten
+ENTITY_BITS: Final = 32
+ENTITY_MASK: Final = (1 << ENTITY_BITS) - 1
 _PAGE: Final = 1000
 _HEADER_KEY: Final = PROJECTION
 _SUPPRESSED: Final = f"{PROJECTION}.suppressed:"
@@ -45,11 +51,28 @@ class GivenId(Struct, frozen=True, array_like=True, gc=False):
 
     id_type: str
     value: str
-    event_ms: int  # of the event that gave it
+    event_ms: int  # of the earliest event that carried it
+    added_ms: int  # of the event that gave it
     seq: int  # of that event
     owner: int  # the entity it was given to; since then perhaps absorbed
     source: str = ""
     encoding: str = "none"
+    corrections: tuple[tuple[int, int], ...] = ()  # (sequence, earliest time from then on), the newest last
+
+    def seen_earlier(self, event_ms: int, seq: int) -> "GivenId":
+        """Return it as known once a late event carried it."""
+        kept = (*self.corrections, (seq, event_ms))[-CORRECTIONS_KEPT_MAX:]
+        return replace(self, event_ms=event_ms, corrections=kept)
+
+    def as_of(self, known_seq: int) -> "GivenId":
+        """Return it as it was known once the log was known up to `known_seq`."""
+        if not self.corrections or self.corrections[-1][0] <= known_seq:
+            return self
+        earliest_ms = self.added_ms
+        for seq, event_ms in self.corrections:
+            if seq <= known_seq:
+                earliest_ms = event_ms
+        return replace(self, event_ms=earliest_ms)
 
 
 class Absorption(Struct, frozen=True, array_like=True, gc=False):
@@ -109,6 +132,11 @@ def key_of(collection: str, id_type: str, value: str) -> IdKey:
     return (id_type, value) if collection == "users" else (f"accounts:{id_type}", value)
 
 
+def pack(entity: int, earliest_ms: int) -> int:
+    """Return an entity and a time as one int; `& ENTITY_MASK` and `>> ENTITY_BITS` take it apart."""
+    return earliest_ms << ENTITY_BITS | entity
+
+
 class Generations(Generic[K, V]):
     """A bounded cache of two generations: a full young one becomes the old one, and the old one is let go."""
 
@@ -164,8 +192,16 @@ class _Unsaved:
 _encode = msgpack.Encoder().encode
 _decode_record = msgpack.Decoder(EntityRecord).decode
 _decode_header = msgpack.Decoder(Header).decode
-_decode_entity = msgpack.Decoder(int).decode
+_decode_led = msgpack.Decoder(tuple[int, int]).decode
 _decode_absorption = msgpack.Decoder(tuple[int, int]).decode
+
+
+def _packed(row: bytes | None) -> int:
+    return 0 if row is None else pack(*_decode_led(row))
+
+
+def _unpacked(packed: int) -> tuple[int, int]:
+    return packed & ENTITY_MASK, packed >> ENTITY_BITS
 
 
 class IdentityStore:
@@ -223,7 +259,7 @@ class IdentityStore:
             entity = into[entity]
         return entity
 
-    def canonical_map(self, seq: int | None = None) -> array[int]:
+    def canonical_map(self, seq: int | None = None) -> "array[int]":
         """Return who every entity is now or was at `seq`, by number: a copy, safe in another thread."""
         mapped = array("I", range(self.count + 1))
         for entity, into in enumerate(self._into):
@@ -233,26 +269,29 @@ class IdentityStore:
 
     # -- ids ---------------------------------------------------------------------------------------------------------
 
-    def entity_of(self, key: IdKey) -> int:
-        """Return the entity that an id leads to, 0 for none. Leaves the cache as it is."""
-        entity = self.known.get(key)
-        if entity is None:
-            entity = self._unsaved.ids.get(key)
-        if entity is None and self._storing is not None:
-            entity = self._storing.ids.get(key)
-        if entity is None:
-            entity = self._fetched.get(key)
-        if entity is None:
-            data = None if self._tables is None else self._tables.get(IDS, key)
-            entity = 0 if data is None else _decode_entity(data)
-        return entity
+    def led_to(self, key: IdKey) -> int:
+        """Return where an id leads, packed; 0 for nowhere. Leaves the cache as it is."""
+        packed = self.known.get(key)
+        if packed is None:
+            packed = self._unsaved.ids.get(key)
+        if packed is None and self._storing is not None:
+            packed = self._storing.ids.get(key)
+        if packed is None:
+            packed = self._fetched.get(key)
+        if packed is None:
+            packed = _packed(None if self._tables is None else self._tables.get(IDS, key))
+        return packed
 
-    def put_id(self, key: IdKey, entity: int) -> None:
-        """Let an id lead to an entity (0: nowhere)."""
-        self._unsaved.ids[key] = entity
+    def find(self, collection: Collection, id_type: str, value: str) -> int | None:
+        """Return the entity that an id leads to."""
+        return self.led_to(key_of(collection, id_type, value)) & ENTITY_MASK or None
+
+    def put_id(self, key: IdKey, packed: int) -> None:
+        """Let an id lead to an entity from a time on (0: nowhere)."""
+        self._unsaved.ids[key] = packed
         self._fetched.pop(key, None)
-        if entity:
-            self.known.update(key, entity)
+        if packed:
+            self.known.update(key, packed)
         else:
             self.known.discard(key)
 
@@ -268,7 +307,7 @@ class IdentityStore:
                 wanted[key] = None
         if wanted:
             rows = self._tables.get_many(IDS, list(wanted))
-            self._fetched = {key: _decode_entity(rows[key]) if key in rows else 0 for key in wanted}
+            self._fetched = {key: _packed(rows.get(key)) for key in wanted}
 
     def _is_unsaved(self, key: IdKey) -> bool:
         return key in self._unsaved.ids or (self._storing is not None and key in self._storing.ids)
@@ -388,12 +427,12 @@ class IdentityStore:
             projection=PROJECTION,
             cursor_seq=cursor_seq,
             puts=(
-                (IDS, [(key, _encode(entity)) for key, entity in sorted(rows.ids.items()) if entity]),
+                (IDS, [(key, _encode(_unpacked(packed))) for key, packed in sorted(rows.ids.items()) if packed]),
                 (ENTITIES, [((entity,), data) for entity, data in sorted(rows.records.items()) if data]),
                 (META, meta),
             ),
             deletes=(
-                (IDS, [key for key, entity in sorted(rows.ids.items()) if not entity]),
+                (IDS, [key for key, packed in sorted(rows.ids.items()) if not packed]),
                 (ENTITIES, [(entity,) for entity, data in sorted(rows.records.items()) if not data]),
                 (META, [(key,) for key, data in sorted(rows.meta.items()) if not data]),
             ),
