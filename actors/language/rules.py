@@ -12,7 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.language.tree import Context, Event, Literal, Property, Reducer, Value, Window
-from actors.language.vocabulary import CASTS, DURATION_MS_MAX, FREQUENCY_MAX, NAME_CHARS_MAX
+from actors.language.vocabulary import (
+    CASTS,
+    DURATION_MS_MAX,
+    FREQUENCY_MAX,
+    NAME_CHARS_MAX,
+    PATTERN_BYTES_MAX,
+    PATTERN_CHARS_MAX,
+)
 from eventlog.instants import instant_ms
 
 INSTANT_MS_MIN: Final = -62_135_596_800_000  # year 1, the first that ISO 8601 text with four digits spells
@@ -22,6 +29,7 @@ _FREQUENCY_DEFAULT: Final = Reducer("count").frequency
 
 _RE2_OPTIONS: Final = re2.Options()
 _RE2_OPTIONS.log_errors = False
+_RE2_OPTIONS.max_mem = PATTERN_BYTES_MAX
 
 
 class Flaw(Exception):  # noqa: N818 - internal: callers see QueryError or InvalidError
@@ -71,6 +79,8 @@ def gives_number(value: Any) -> bool:
 
 def pattern_flaw(pattern: str) -> str | None:
     """Return what is wrong with a regular expression, or None."""
+    if len(pattern) > PATTERN_CHARS_MAX:
+        return f"{len(pattern)} characters, at most {PATTERN_CHARS_MAX}"
     try:
         re2.compile(pattern, _RE2_OPTIONS)
     except re2.error as error:

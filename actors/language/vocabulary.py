@@ -13,6 +13,8 @@ DEFINITION_CHARS_MAX: Final = 32 * 1024  # as much as an event (contract, sectio
 PRIMARIES_MAX: Final = 50  # contract, section 3
 DEPTH_MAX: Final = 50  # open parentheses and prefix operators around one place; no real definition comes near
 NAME_CHARS_MAX: Final = 1_000  # of events, paths, keys and source ids; event names seen in practice are below 200
+PATTERN_CHARS_MAX: Final = 1_000  # of a regular expression: as a name
+PATTERN_BYTES_MAX: Final = 1 << 20  # of its program in RE2, an eighth of its own default: a match costs text x program
 FREQUENCY_MAX: Final = 1_000_000  # of mode(…, n)
 DURATION_MS_MAX: Final = 36_500 * 86_400_000  # a hundred years: longer than any history
 
