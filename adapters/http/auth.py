@@ -5,7 +5,6 @@ Refusals are errors of `eventlog.errors`; here is also how they are worded in th
 """
 
 import base64
-import binascii
 from typing import Any, Final
 
 import msgspec
@@ -40,7 +39,7 @@ def secret_of(authorization: str | None) -> str | None:
         return None
     try:
         user = base64.b64decode(credentials, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     return user or None
 

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from actors.control import ADMIN, AUDIENCES_READ
-from actors.space import SpaceApi
+from actors.space_api import SpaceApi
 from adapters.http.auth import Gate, management_refusal, refusal_headers
 from adapters.http.body import CallError, Receive, read_body
 from adapters.http.tracking import SECONDS_LEAST, Counts

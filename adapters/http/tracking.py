@@ -26,7 +26,7 @@ from actors.door import (
     mend_surrogates,
     read_time_ms,
 )
-from actors.space import SpaceApi
+from actors.space_api import SpaceApi
 from adapters.http.auth import refusal_headers, secret_of, tracking_refusal
 from adapters.http.body import CallError, ClientGoneError, Receive, read_body
 from eventlog.clock import Clock

@@ -1,0 +1,1 @@
+"""Tests of the daemon: its settings, its start and stop."""
