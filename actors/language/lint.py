@@ -91,7 +91,8 @@ def _single_windows(node: Event) -> Iterator[str]:
             swapped = type(window)(window.before_ms, window.after_ms, window.parent)
             yield f"{shown} has its ends swapped and holds no event: write {window_text(swapped)}"
         elif window.after_ms == window.before_ms:
-            yield f"{shown} is empty and holds no event"
+            is_tie = window.parent and not window.after_ms
+            yield f"{shown} " + ("holds only what happens in the same millisecond" if is_tie else "is empty")
     if node.expires_after_ms == 0:
         yield "`expires_after(0 days)`: a session that ends at once holds no event"
 
