@@ -34,11 +34,12 @@ HISTORY = Table("history", (int, int))  # entity, sequence -> where the event li
 IDS = Table("ids", (str, str))  # id type, value -> entity, first sequence, event_ms, …
 ENTITIES = Table("entities", (int,))  # entity -> its ids, what it absorbed or was merged into
 STATES = Table("states", (int, int))  # entity, group -> snapshot of the actor
+TIMERS = Table("timers", (int,))  # entity -> when it is due
 MEMBERS = Table("members", (int, int))  # definition, entity -> since when
 META = Table("meta", (str,))  # small facts about the log: format version, space id, …
 DELIVERIES = Table("deliveries", (str, str))  # destination, delivery id -> state
 SENT = Table("sent", (str, int, str))  # connection, entity, id -> what the destination was last told
-TABLES = (HISTORY, IDS, ENTITIES, STATES, MEMBERS, META, DELIVERIES, SENT)
+TABLES = (HISTORY, IDS, ENTITIES, STATES, TIMERS, MEMBERS, META, DELIVERIES, SENT)
 
 
 class Changes(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The message ids seen within a window of their first receipt, so that a message sent twice is taken once.
 
 The log itself remembers every id, so nothing is stored twice: the newest ids are kept as they are (a dict), the others
-as 8 bytes each in hash tables that tell where in the log the id lies. An id that no table knows is new, and that is
+as 9 bytes each in hash tables that tell where in the log the id lies. An id that no table knows is new, and that is
 decided in memory; one that a table seems to know is looked up in the log and compared, so a mere likeness of hashes
 never drops an event. After a restart `restore` reads the window's ids from the log.
 
@@ -21,28 +21,32 @@ from eventlog.entries import Event
 from eventlog.log import Log
 
 WINDOW_MS: Final = 24 * 60 * 60 * 1000  # contract, section 1
-RECENT_IDS: Final = 50_000  # kept as they are: some 300 bytes each
+RECENT_IDS: Final = 4096  # at least so many are kept as they are, at most twice as many; they fit the processor's cache
 PACKS_KEPT: Final = 16  # of those last looked up, so that a file imported again is compared pack by pack
 MARKS_MAX: Final = 4096  # of the clock: what has left the window is known to a 4096th of it
 
 _SHARD_BITS: Final = 6
 _SHARDS: Final = 1 << _SHARD_BITS
-_PRINT_BITS: Final = 24  # of the hash are kept in a slot, beside those that chose the shard
+_PRINT_BITS: Final = 24  # of the hash are kept in a slot, besides those that choose the shard
 _SEQ_BITS: Final = 64 - _PRINT_BITS  # a trillion entries
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
 _PRINT_MASK: Final = (1 << _PRINT_BITS) - 1
 _SLOTS_MIN: Final = 64
-_LOAD_MAX: Final = 0.65  # of a shard's slots; then a look-up that finds nothing takes 4 probes
-_LOAD_NEW: Final = 0.45
+_LOAD_MAX: Final = 0.55  # of a shard's slots; then a look-up that finds nothing goes through 3
+_LOAD_NEW: Final = 0.36
 _TAIL_SLOTS: Final = 64  # behind the last home, so that no probe has to wrap around
 
 _Slots = npt.NDArray[np.uint64]
 
 
 class _Shard:
-    """A part of the ids as an open hash table: slots of (hash bits, sequence), 0 for none."""
+    """A part of the ids as an open hash table: slots of (hash bits, sequence), 0 for none.
 
-    __slots__ = ("count", "homes", "limit", "slots")
+    `marks` has a byte a slot, 0 for none, that a look-up goes through first: an id that is new, as most are, is then
+    known to be so from one or two lines of the processor's cache.
+    """
+
+    __slots__ = ("count", "homes", "limit", "marks", "slots")
 
     def __init__(self) -> None:
         self.build(np.zeros(0, np.uint64))
@@ -60,12 +64,36 @@ class _Shard:
         laid = np.zeros(size, np.uint64)
         laid[place] = entries
         self.slots = array("Q", laid.tobytes())
+        prints = (laid >> np.uint64(_SEQ_BITS)).astype(np.int64) % 255 + 1
+        self.marks = bytearray(np.where(laid != 0, prints, 0).astype(np.uint8).tobytes())
+
+    def insert(self, entries: list[int]) -> None:
+        """Put entries into the next free slots behind their homes."""
+        marks, slots, homes = self.marks, self.slots, self.homes
+        for entry in entries:
+            print_ = entry >> _SEQ_BITS
+            place = (print_ * homes) >> _PRINT_BITS
+            while marks[place]:
+                place += 1
+            marks[place] = print_ % 255 + 1
+            slots[place] = entry
+            self.count += 1
+            if place >= len(marks) - 2:  # the last slot stays empty: it ends every probe
+                self.build(self.entries())
+                marks, slots, homes = self.marks, self.slots, self.homes
 
     def entries(self) -> _Slots:
         """Return what the slots hold."""
         slots: _Slots = np.frombuffer(self.slots, np.uint64)
         taken: _Slots = slots[slots != 0]
         return taken
+
+
+def _entries(ids: list[str], seqs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], _Slots]:
+    """Return the shards of ids, and what goes into their slots."""
+    hashed = np.fromiter(map(hash, ids), np.int64, len(ids))
+    prints = (hashed >> _SHARD_BITS) & _PRINT_MASK
+    return hashed & (_SHARDS - 1), ((prints << _SEQ_BITS) | seqs).view(np.uint64)
 
 
 class _Ids(NamedTuple):
@@ -97,7 +125,7 @@ class SeenIds:
     @property
     def table_bytes(self) -> int:
         """Return the size of the hash tables."""
-        return sum(len(shard.slots) * 8 for shard in self._shards)
+        return sum(len(shard.slots) * 9 for shard in self._shards)
 
     def add(self, message_id: str, received_ms: int) -> bool:
         """Take down an id that came in; False if it was seen within the window."""
@@ -108,10 +136,13 @@ class SeenIds:
         shard = self._shards[hashed & (_SHARDS - 1)]
         print_ = (hashed >> _SHARD_BITS) & _PRINT_MASK
         place = (print_ * shard.homes) >> _PRINT_BITS
-        slots = shard.slots
-        while slot := slots[place]:
-            if slot >> _SEQ_BITS == print_ and self._is_seen(message_id, slot & _SEQ_MASK, received_ms):
-                return False
+        marks = shard.marks
+        wanted = print_ % 255 + 1
+        while mark := marks[place]:
+            if mark == wanted:
+                slot = shard.slots[place]
+                if slot >> _SEQ_BITS == print_ and self._is_seen(message_id, slot & _SEQ_MASK, received_ms):
+                    return False
             place += 1
         self._recent[message_id] = received_ms
         return True
@@ -124,7 +155,7 @@ class SeenIds:
     def note(self, event: Event) -> None:
         """Take down where in the log an added id lies, once its event was appended."""
         self._queue.append((event.message_id, event.seq, event.received_ms))
-        if len(self._queue) > RECENT_IDS:
+        if len(self._queue) > 2 * RECENT_IDS:
             self._settle()
 
     def replay(self, event: Event) -> None:
@@ -141,11 +172,9 @@ class SeenIds:
         entries: list[_Slots] = []
         shards: list[npt.NDArray[np.int64]] = []
         for columns in self._log.scan_columns(None, self._log.seq_at(now_ms - self._window_ms)):
-            ids = columns.message_ids()
-            hashed = np.fromiter(map(hash, ids), np.int64, len(ids))
-            prints = (hashed >> _SHARD_BITS).astype(np.uint64) & np.uint64(_PRINT_MASK)
-            entries.append((prints << np.uint64(_SEQ_BITS)) | columns.seq.astype(np.uint64))
-            shards.append(hashed & (_SHARDS - 1))
+            some_shards, some_entries = _entries(columns.message_ids(), columns.seq)
+            shards.append(some_shards)
+            entries.append(some_entries)
             self._mark(int(columns.received_ms[-1]), int(columns.seq[-1]))
         everything = np.concatenate(entries) if entries else np.zeros(0, np.uint64)
         shard_of = np.concatenate(shards) if shards else np.zeros(0, np.int64)
@@ -153,25 +182,23 @@ class SeenIds:
             shard.build(everything[shard_of == number])
 
     def _settle(self) -> None:
-        """Move the oldest noted id from the dict to its shard."""
-        message_id, seq, received_ms = self._queue.popleft()
-        if self._recent.get(message_id) == received_ms:
-            del self._recent[message_id]
-        self._mark(received_ms, seq)
-        hashed = hash(message_id)
-        number = hashed & (_SHARDS - 1)
-        shard = self._shards[number]
-        print_ = (hashed >> _SHARD_BITS) & _PRINT_MASK
-        place = (print_ * shard.homes) >> _PRINT_BITS
-        slots = shard.slots
-        while slots[place]:
-            place += 1
-        slots[place] = (print_ << _SEQ_BITS) | seq
-        shard.count += 1
-        if shard.count > shard.limit or place >= len(slots) - 1:  # the last slot stays empty: it ends every probe
-            expired_seq = self._expired_seq(received_ms)
-            entries = shard.entries()
-            shard.build(entries[(entries & np.uint64(_SEQ_MASK)) > np.uint64(expired_seq)])
+        """Move the oldest noted ids from the dict to their shards, in order of place: memory is then met in a row."""
+        oldest = [self._queue.popleft() for _ in range(max(RECENT_IDS, 1))]
+        recent = self._recent
+        for message_id, _, received_ms in oldest:
+            if recent.get(message_id) == received_ms:
+                del recent[message_id]
+        last_ms = oldest[-1][2]
+        self._mark(last_ms, oldest[-1][1])
+        shard_of, entries = _entries([one[0] for one in oldest], np.array([one[1] for one in oldest]))
+        order = np.lexsort((entries, shard_of))
+        shard_of, entries = shard_of[order], entries[order]
+        ends = np.searchsorted(shard_of, np.arange(_SHARDS + 1)).tolist()
+        for number, shard in enumerate(self._shards):
+            shard.insert(entries[ends[number] : ends[number + 1]].tolist())
+            if shard.count > shard.limit:
+                entries_now = shard.entries()
+                shard.build(entries_now[(entries_now & np.uint64(_SEQ_MASK)) > np.uint64(self._expired_seq(last_ms))])
 
     def _mark(self, received_ms: int, seq: int) -> None:
         """Keep in mind, now and then, when an entry was received."""
