@@ -216,13 +216,15 @@ class SeenIds:
 
     def _is_seen(self, message_id: str, seq: int, received_ms: int) -> bool:
         """Look into the log: is this the id, and is it still in the window?"""
-        found = next((pack for pack in self._looked_up if pack.first_seq <= seq <= pack.last_seq), None)
-        if found is None:
+        for found in self._looked_up:
+            if found.first_seq <= seq <= found.last_seq:
+                break
+        else:
             columns = self._log.columns_at(seq)
             if columns is None:
                 return False
             ends = int(columns.seq[0]), int(columns.seq[-1])
             found = _Ids(*ends, columns.message_ids(), columns.received_ms.tolist())
-            self._looked_up.append(found)
+            self._looked_up.appendleft(found)
         row = seq - found.first_seq  # an erased event's id is empty, which no message's is
         return found.ids[row] == message_id and received_ms - found.received_ms[row] < self._window_ms
