@@ -102,6 +102,8 @@ def _id(id_type: str, value: Any, *, collection: Collection = "users", encoding:
     """Return an id, None where nothing is given, a refused one where what is given cannot be an id."""
     if value is None:
         return None
+    if type(value) is str and len(value) <= VALUE_CHARS_MAX and id_type != "email":  # nearly all of them
+        return ExternalId(collection, id_type, value, encoding)
     text = None if type(value) is bool else text_of(value)
     if text is None:
         return ExternalId(collection, id_type, f"({type(value).__name__})", encoding, VALUE_BLOCKED)

@@ -11,7 +11,7 @@ decided then, whatever the rules are today. Times are milliseconds; `seq` is a p
 
 import hmac
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -146,16 +146,17 @@ class Identity:
         of_users = [one for one in ids if one.collection == "users"]
         of_accounts = [one for one in ids if one.collection == "accounts"]
         user = self._matching("users", of_users, event_ms)
-        account = self._matching("accounts", [] if group is None else [group, *of_accounts], event_ms)
-        if group is None:  # an account's id on a call that is about no account
+        account = None if group is None else self._matching("accounts", [group, *of_accounts], event_ms)
+        if account is None:  # an account's id on a call that is about no account
             user.refused.extend((one, NO_MATCHING_IDENTIFIERS) for one in of_accounts)
-        if not user.active and not account.active:
-            return _refused(user.refused + account.refused)
+        if not user.active and (account is None or not account.active):
+            return _refused(user.refused if account is None else user.refused + account.refused)
         facts: list[IdentityFact] = []
         profile = self._settle(user, event_ms, cause_seq, source, facts)
-        group_entity = self._settle(account, event_ms, cause_seq, source, facts)
+        group_entity = 0 if account is None else self._settle(account, event_ms, cause_seq, source, facts)
         self._refuse(user, profile, cause_seq, facts)
-        self._refuse(account, profile or group_entity, cause_seq, facts)
+        if account is not None:
+            self._refuse(account, profile or group_entity, cause_seq, facts)
         self._decided_seq = max(self._decided_seq, cause_seq)
         return Resolution(profile, group_entity, tuple(facts))
 
@@ -168,20 +169,24 @@ class Identity:
             return 0
         matched = matching.matched
         entity = matched[0] if matched else self._store.count + 1
-        made: list[IdentityFact] = []
-        if len(matched) > 1:
-            made.append(Merged(entity, matched[1:], cause_seq))
+        merged = (Merged(entity, matched[1:], cause_seq),) if len(matched) > 1 else ()
+        added: list[IdAdded] = []
+        earlier: list[IdSeenEarlier] = []
         for one in matching.in_order:
             packed = matching.led[one]
             if not packed:
-                made.append(
+                added.append(
                     IdAdded(entity, one.collection, one.id_type, one.value, event_ms, cause_seq, source, one.encoding)
                 )
             elif event_ms < packed >> ENTITY_BITS:
-                made.append(IdSeenEarlier(entity, one.collection, one.id_type, one.value, event_ms, cause_seq))
-        for fact in made:
-            self.apply(fact)
-        facts.extend(made)
+                earlier.append(IdSeenEarlier(entity, one.collection, one.id_type, one.value, event_ms, cause_seq))
+        for fact in merged:
+            self._apply_merged(fact)
+        if added:
+            self._apply_added(added)
+        for late in earlier:
+            self._apply_seen_earlier(late)
+        facts += (*merged, *added, *earlier)
         for one in matching.in_order:
             packed = matching.led[one]
             earliest_ms = min(event_ms, packed >> ENTITY_BITS) if packed else event_ms
@@ -207,7 +212,7 @@ class Identity:
         """Take a fact into account; facts about other things change nothing."""
         match fact:
             case IdAdded():
-                self._apply_added(fact)
+                self._apply_added((fact,))
             case IdSeenEarlier():
                 self._apply_seen_earlier(fact)
             case Merged():
@@ -234,30 +239,22 @@ class Identity:
             self.apply(fact)
         self._decided_seq = max(self._decided_seq, commit.last_seq)
 
-    def _apply_added(self, fact: IdAdded) -> None:
+    def _apply_added(self, facts: Sequence[IdAdded]) -> None:
+        """Give ids to one entity. One erased from the log has no value; the entity's number stays given out."""
         store = self._store
-        store.grow(fact.entity)
-        if not fact.value:  # erased from the log; the number stays given out
-            return
-        entity = store.canonical(fact.entity)
-        key = key_of(fact.collection, fact.id_type, fact.value)
-        leads_to = store.led_to(key) & ENTITY_MASK
-        assert leads_to in (0, entity), f"{fact.id_type} of entity {entity} leads to {leads_to}"
-        if leads_to == entity:
-            return
-        record = store.record(entity) or EntityRecord(fact.collection)
-        given = GivenId(
-            id_type=fact.id_type,
-            value=fact.value,
-            event_ms=fact.event_ms,
-            added_ms=fact.event_ms,
-            seq=fact.cause_seq,
-            owner=fact.entity,
-            source=fact.source,
-            encoding=fact.encoding,
-        )
-        store.put_record(entity, replace(record, ids=(*record.ids, given)))
-        store.put_id(key, pack(entity, fact.event_ms))
+        store.grow(facts[0].entity)
+        entity = store.canonical(facts[0].entity)
+        record = store.record(entity) or EntityRecord(facts[0].collection)
+        ids = list(record.ids)
+        for fact in facts:
+            key = key_of(fact.collection, fact.id_type, fact.value)
+            leads_to = store.led_to(key) & ENTITY_MASK
+            assert leads_to in (0, entity), f"{fact.id_type} of entity {entity} leads to {leads_to}"
+            if fact.value and not leads_to:
+                ids.append(_given(fact))
+                store.put_id(key, pack(entity, fact.event_ms))
+        if len(ids) > len(record.ids):
+            store.put_record(entity, EntityRecord(record.collection, tuple(ids), record.absorbed, record.refusals))
 
     def _apply_seen_earlier(self, fact: IdSeenEarlier) -> None:
         entity = self._store.canonical(fact.entity)
@@ -460,6 +457,19 @@ class Identity:
         for entity, record in self._store.records():
             hashed.update(encode((entity, record)))
         return hashed.hexdigest()
+
+
+def _given(fact: IdAdded) -> GivenId:
+    return GivenId(
+        id_type=fact.id_type,
+        value=fact.value,
+        event_ms=fact.event_ms,
+        added_ms=fact.event_ms,
+        seq=fact.cause_seq,
+        owner=fact.entity,
+        source=fact.source,
+        encoding=fact.encoding,
+    )
 
 
 def _refused(refused: list[tuple[ExternalId, str]]) -> Resolution:

@@ -33,6 +33,7 @@ PROJECTION: Final = "identity"
 IDS_CACHED_MAX: Final = 250_000  # a generation, of two; about 250 bytes each
 RECORDS_CACHED_MAX: Final = 100_000  # a generation, of two; about 300 bytes each
 REFUSALS_KEPT_MAX: Final = 50  # ours: the newest different ones of an entity; the log has them all
+FETCHED_MAX: Final = 10_000  # ours: ids lately read from the tables, those that lead nowhere too
 COMBINATIONS_MAX: Final = 65_536  # ours: of id types; beyond it they are learnt anew
 CORRECTIONS_KEPT_MAX: Final = 32  # ours: of an id's earliest time; beyond it the oldest are forgotten
 ENTITY_BITS: Final = 32
@@ -220,10 +221,11 @@ class IdentityStore:
         self.settings: dict[str, Any] = {}
         self.suppressed: dict[str, str] = {}
         self.cursor_seq = 0  # up to which the tables are stored
+        self._count_on_disk = 0  # no table has a row of an entity above it
         self._records: Generations[int, bytes] = Generations(records_cached_max)
         self._unsaved = _Unsaved()
         self._storing: _Unsaved | None = None
-        self._fetched: dict[IdKey, int] = {}  # what `prefetch` found; 0: nothing
+        self._fetched: dict[IdKey, int] = {}  # what was read of IDS lately; 0: nothing
         self._survivor = array("I", [0])  # entity -> who it is now, 0: itself
         self._into = array("I", [0])  # entity -> who absorbed it, 0: nobody
         self._since = array("Q", [0])  # entity -> the sequence it was absorbed at
@@ -278,8 +280,15 @@ class IdentityStore:
             packed = self._storing.ids.get(key)
         if packed is None:
             packed = self._fetched.get(key)
-        if packed is None:
-            packed = _packed(None if self._tables is None else self._tables.get(IDS, key))
+        return self._fetch(key) if packed is None else packed
+
+    def _fetch(self, key: IdKey) -> int:
+        if self._tables is None:
+            return 0
+        packed = _packed(self._tables.get(IDS, key))
+        if len(self._fetched) >= FETCHED_MAX:
+            self._fetched = {}
+        self._fetched[key] = packed
         return packed
 
     def find(self, collection: Collection, id_type: str, value: str) -> int | None:
@@ -297,17 +306,18 @@ class IdentityStore:
 
     def prefetch(self, ids: Iterable[ExternalId]) -> None:
         """Read at once which of these ids are known, so that those of a batch need one read and not one each."""
-        self._fetched = {}
         if self._tables is None:
             return
         wanted: dict[IdKey, None] = {}
         for one in ids:
             key = key_of(one.collection, one.id_type, one.value)
-            if key not in self.known.young and key not in self.known.old and not self._is_unsaved(key):
+            if self.known.get(key) is None and key not in self._fetched and not self._is_unsaved(key):
                 wanted[key] = None
         if wanted:
             rows = self._tables.get_many(IDS, list(wanted))
-            self._fetched = {key: _packed(rows.get(key)) for key in wanted}
+            if len(self._fetched) >= FETCHED_MAX:
+                self._fetched = {}
+            self._fetched.update((key, _packed(rows.get(key))) for key in wanted)
 
     def _is_unsaved(self, key: IdKey) -> bool:
         return key in self._unsaved.ids or (self._storing is not None and key in self._storing.ids)
@@ -319,8 +329,8 @@ class IdentityStore:
         data = self._records.get(entity)
         if data is None:
             data = self._unsaved_record(entity)
-            if data is None:
-                data = None if self._tables is None else self._tables.get(ENTITIES, (entity,))
+            if data is None and entity <= self._count_on_disk and self._tables is not None:
+                data = self._tables.get(ENTITIES, (entity,))
             if data:
                 self._records.put(entity, data)
         return _decode_record(data) if data else None
@@ -419,6 +429,7 @@ class IdentityStore:
         """Return what to store; None when that is nothing, or while the last one has not been `stored`."""
         if self._storing is not None or (cursor_seq == self.cursor_seq and not self._unsaved):
             return None
+        self._count_on_disk = self.count
         header = Header(STATE_VERSION, self.count, self.settings)
         rows, self._storing, self._unsaved = self._unsaved, self._unsaved, _Unsaved()
         meta = [((key,), data) for key, data in sorted(rows.meta.items()) if data]
@@ -457,6 +468,7 @@ class IdentityStore:
             return
         self.cursor_seq, self.settings, self.suppressed = tables.cursor(PROJECTION), header.settings, suppressed
         self.grow(header.count)
+        self._count_on_disk = header.count
         for entity, row in self._stored_absorptions(tables):
             self._into[entity], self._since[entity] = _decode_absorption(row)
         into = self._into
