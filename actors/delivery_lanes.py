@@ -16,7 +16,7 @@ from typing import Literal as OneOf
 from msgspec import Struct, field, msgpack
 
 from actors.delivery import Call, Connection, Verdict
-from actors.delivery_plan import Target
+from actors.delivery_plan import State, Target
 
 WINDOW_MAX: Final = 2_000  # jobs read ahead and not parked: about 1 MB a destination
 PARKED_MAX: Final = 10_000  # jobs that wait behind a failing profile, before reading stops
@@ -70,6 +70,7 @@ class Work(Struct):
 
     job: Job
     debts: list[Debt]
+    state: State | None = None  # what it was planned from, where that is looked at again
     at: int = 0  # the debt at hand
 
     def calls(self, most: int) -> list[Call]:
@@ -225,7 +226,17 @@ class Lanes:
         while self._waiting and self._waiting[0][0] <= now_ms:
             _, entity = heapq.heappop(self._waiting)
             lane = self._lanes.get(entity)
-            if lane is not None and lane.next_ms <= now_ms:
+            if lane is not None and lane.listed and 0 < lane.next_ms <= now_ms:
+                lane.next_ms = 0
+                lane.listed = False
+                self.enlist(lane)
+
+    def wake_all(self) -> None:
+        """List all lanes that wait: what they failed on is over."""
+        waiting, self._waiting = self._waiting, []
+        for _, entity in sorted(waiting):
+            lane = self._lanes.get(entity)
+            if lane is not None and lane.listed:
                 lane.next_ms = 0
                 lane.listed = False
                 self.enlist(lane)
@@ -276,6 +287,19 @@ class Lanes:
             if survivor is not None:
                 self.enlist(survivor)
         return queued
+
+    def failed(self, lane: Lane, next_ms: int, reason: str) -> None:
+        """Take note that the call at hand failed; it is due again at `next_ms`."""
+        if not lane.attempts:
+            self.retrying += 1
+        lane.attempts += 1
+        lane.next_ms, lane.reason = max(1, next_ms), reason
+
+    def recovered(self, lane: Lane) -> None:
+        """Take note that the call at hand is settled, and the next one untried."""
+        if lane.attempts:
+            self.retrying -= 1
+        lane.attempts, lane.next_ms, lane.reason = 0, 0, ""
 
     def park(self, lane: Lane) -> list[Queued]:
         """Let the cursor pass a lane's jobs; return those that have to be stored for it."""

@@ -1,7 +1,8 @@
 """A destination's rows, typed: what is true, what was told, what waits, what was given up, what happened lately.
 
-All rows of a destination lie in two tables. SENT, by connection and entity: the row "" is the state (`State`), each other
-the last word told to a set of ids (`Told`). DELIVERIES, by destination, told apart by the first letters of the key:
+All rows of a destination lie in two tables. SENT, by connection and entity: the row "" is the state (`State`), each
+other the last word told to a set of ids (`Told`); for an account the row "~" says what its users are told of it.
+DELIVERIES, by destination, told apart by the key's first letters:
 
     =       the actor's own state                 x:CONNECTION:ENTITY   told and true may differ
     p:JOB   a job that waits (`Parked`)           d:MESSAGE             a dead letter (`DeadLetter`)
@@ -26,6 +27,7 @@ from eventlog.log import DELIVERIES, SENT, Key
 RING_SIZE: Final = 1_000  # deliveries that are listed; all are in the log
 TOLD_MAX: Final = 5_000  # sets of ids of one profile; a profile has at most 1,000 ids (contract, section 2)
 PAGE: Final = 500  # rows read at once
+LAST: Final = "\U0010ffff"  # sorts behind every set of ids
 
 encode = msgpack.Encoder().encode
 
@@ -107,6 +109,7 @@ class Ledger:
         stored = rows.get(DELIVERIES, (destination, "="))
         self.state = _ACTOR.decode(stored) if stored is not None else ActorState()
         self._written = stored
+        self.touched: set[str] = set()  # connections that `unsettle` was called for, emptied by who reads it
 
     # -- the actor's own state ---------------------------------------------------------------------------------------
 
@@ -136,10 +139,19 @@ class Ledger:
         keys: list[Key] = [(connection, entity, "") for connection in connections for entity in entities]
         return bool(self.rows.get_many(SENT, keys))
 
+    def said(self, connection: str, account: int) -> State | None:
+        """Return what the users of an account are told of it."""
+        row = self.rows.get(SENT, (connection, account, "~"))
+        return None if row is None else state_of(row)
+
+    def write_said(self, connection: str, account: int, state: State) -> None:
+        """Write what the users of an account are told of it."""
+        self.rows.put(SENT, (connection, account, "~"), encode(state))
+
     def told(self, connection: str, entity: int) -> dict[Ids, Told]:
         """Return what was last told to each set of ids of a profile."""
         rows = self.rows.range(SENT, (connection, entity), limit=TOLD_MAX)
-        return {ids_of_key(str(row.key[2])): told_of(row.value) for row in rows if row.key[2] != ""}
+        return {ids_of_key(str(row.key[2])): told_of(row.value) for row in rows if row.key[2] not in {"", "~"}}
 
     def write_told(self, connection: str, entity: int, ids: Ids, told: Told) -> None:
         """Write what was told to a set of ids."""
@@ -147,21 +159,20 @@ class Ledger:
 
     def forget(self, connection: str, entity: int) -> None:
         """Delete all rows of a profile."""
-        for row in self.rows.range(SENT, (connection, entity), limit=TOLD_MAX + 1):
+        for row in self.rows.range(SENT, (connection, entity), limit=TOLD_MAX + 2):
             self.rows.delete(SENT, row.key)
         self.settle(connection, entity)
 
     def entities(self, connection: str, after: int) -> list[int]:
         """Return the next profiles that a connection has rows of, in order."""
-        rows = self.rows.range(SENT, (connection,), (connection, after + 1, ""), limit=PAGE)
-        first = self.rows.get(SENT, (connection, after + 1, ""))
-        found = [after + 1] if first is not None else []
-        return list(dict.fromkeys(found + [int(row.key[1]) for row in rows]))
+        rows = self.rows.range(SENT, (connection,), (connection, after, LAST), limit=PAGE)
+        return list(dict.fromkeys(int(row.key[1]) for row in rows))
 
     # -- what may be owed --------------------------------------------------------------------------------------------
 
     def unsettle(self, connection: str, entity: int) -> None:
         """Take note that a profile may be owed something."""
+        self.touched.add(connection)
         key = (self.destination, f"x:{connection}:{entity:020d}")
         if self.rows.get(DELIVERIES, key) is None:
             self.state.unsettled += 1

@@ -31,7 +31,7 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "rate": (RATE_MIN_PER_S, RATE_MAX_PER_S),
     "burst": (1, BURST_MAX),
     "concurrency": (1, CONCURRENCY_MAX),
-    "sync_interval_seconds": (0, SPAN_MAX_S),
+    "sync_interval_seconds": (1, SPAN_MAX_S),
     "timeout_seconds": (0.1, TIMEOUT_MAX_S),
     "retry_first_seconds": (0.01, SPAN_MAX_S),
     "retry_max_seconds": (0.01, SPAN_MAX_S),

@@ -77,6 +77,12 @@ class EffectSource:
         self._kept: deque[Item] = deque()
         self._after_seq = log.last_seq  # what is kept begins after it
         self._until_seq = log.last_seq
+        self.following = False  # whether someone offers every commit, so that none has to be read
+
+    @property
+    def until_seq(self) -> int:
+        """Return up to where commits have been seen."""
+        return self._until_seq
 
     @property
     def last_seq(self) -> int:
@@ -94,6 +100,8 @@ class EffectSource:
 
     def catch_up(self) -> None:
         """Read what was appended since, if that is little; else begin anew at the end."""
+        if self.following:
+            return
         last_seq = self._log.last_seq
         if last_seq - self._until_seq > INLINE_ENTRIES_MAX:
             self._kept.clear()

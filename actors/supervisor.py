@@ -1,0 +1,454 @@
+"""All destinations of a space at work: one actor each, kept apart from each other and from everything else.
+
+An actor that fails is dropped and made anew from what is stored, after a pause that doubles; the others never notice.
+A daemon calls `run`; a simulation calls `step` whenever its clock has moved. What can be seen of deliveries is asked
+here.
+"""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, Final
+from typing import Literal as OneOf
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from msgspec import Struct
+
+from actors.delivery import Answer, CommonSettings, Context, Transport, Verdict
+from actors.delivery_ids import IdValue
+from actors.delivery_ledger import DeadLetter, Ledger, Record
+from actors.delivery_rows import Rows
+from actors.delivery_settings import parse
+from actors.delivery_source import EffectSource, relevant
+from actors.destination import DestinationActor, Observer
+from actors.destinations_state import GONE, Destinations
+from actors.space_api import SpaceApi
+from eventlog.clock import Clock
+from eventlog.entries import AnyFact
+from eventlog.errors import ConfigError, InvalidError, NotFoundError
+from eventlog.log import DELIVERIES, Changes, Log
+
+RESTART_FIRST_S: Final = 1.0
+RESTART_MAX_S: Final = 60.0
+LISTED_MAX: Final = 1_000  # deliveries or dead letters in one answer
+PING_ASKS_MAX: Final = 5
+
+log = structlog.get_logger()
+
+
+class DeliveryView(Struct, frozen=True):
+    """A delivery as it is listed: under way, waiting for its next attempt, delivered or dead."""
+
+    id: str
+    state: OneOf["pending", "in_flight", "retrying", "delivered", "dead"]
+    kind: str
+    key: str
+    event: str
+    profile: str
+    user_id: str | None
+    anonymous_id: str | None
+    email: str | None
+    value: Any
+    at_ms: int
+    attempts: int
+    status: int
+    reason: str
+    settled_ms: int = 0
+    next_ms: int = 0
+
+
+class DestinationStatus(Struct, frozen=True):
+    """How a destination is doing."""
+
+    state: OneOf["connected", "disabled", "misconfigured", "failed"]
+    reason: str
+    pending: int  # changes read and not yet sent, and profiles of a list or a fill still to be compared
+    more_pending: bool  # there is more in the log that has not been read yet
+    in_flight: int
+    delivered: int  # calls, ever
+    retrying: int
+    dead: int  # dead letters now
+    given_up: int  # calls, ever
+    retried: int  # failed attempts, ever
+    circuit: OneOf["closed", "open", "half_open"]
+    circuit_until_ms: int
+    held_until_ms: int
+    held_reason: str
+    rate_per_s: float
+    burst: int
+    tokens: float
+    behind: int  # entries of the log not yet read
+    oldest_pending_ms: int | None
+    last_delivered_ms: int
+    last_error: str
+    last_error_ms: int
+    next_sync_ms: int | None
+    passes: Mapping[str, str]  # connection -> fill, refill, withdraw or forget, while one goes on
+
+
+class SpaceWorld:
+    """What a space answers to its destinations."""
+
+    def __init__(self, space: SpaceApi) -> None:
+        self._space = space
+
+    @property
+    def space_id(self) -> str:
+        """Return the id of the space."""
+        return self._space.id
+
+    @property
+    def log(self) -> Log:
+        """Return the space's log."""
+        return self._space.log
+
+    @property
+    def clock(self) -> Clock:
+        """Return the space's clock."""
+        return self._space.clock
+
+    def ids(self, entity: int) -> Sequence[IdValue]:
+        """Return the ids of a profile or account, oldest first; none when it is gone."""
+        try:
+            return [(row.id_type, row.value) for row in self._space.ids_of(entity)]
+        except NotFoundError:
+            return []
+
+    def public_id(self, entity: int) -> str:
+        """Return the public id of a profile or account."""
+        return self._space.public_id(entity)
+
+    def users(self, account: int) -> Sequence[int]:
+        """Return the users of an account."""
+        return self._space.users_of(account)
+
+    def accounts(self, user: int) -> Sequence[int]:
+        """Return the accounts of a user."""
+        return self._space.accounts_of(user)
+
+    async def current(self, entity: int, after_seq: int) -> Mapping[str, Any]:
+        """Return a profile's values by key, once everything up to a sequence is folded."""
+        if self._space.now()[1] < after_seq:
+            await self._space.settle()
+        return {row.key: row.value for row in await self._space.traits_of(entity) if row.kind != "custom"}
+
+    async def members(self, definition_id: str, after: int, limit: int) -> tuple[int, Sequence[tuple[int, int]]]:
+        """Return a sequence that they hold at, and the next members with since when; none when it is deleted."""
+        basis_seq = self._space.now()[1]
+        try:
+            return basis_seq, await self._space.members(definition_id, after=after, limit=limit)
+        except NotFoundError:
+            return basis_seq, []
+
+    async def record(self, facts: tuple[AnyFact, ...], changes: tuple[Changes, ...]) -> int:
+        """Append facts and row changes in one transaction."""
+        return await self._space.record(facts, changes)
+
+
+class Deliveries:
+    """The destination actors of a space."""
+
+    def __init__(
+        self,
+        space: SpaceApi,
+        destinations: Destinations,
+        *,
+        transport: Transport,
+        random: Random,
+        observer: Observer | None = None,
+    ) -> None:
+        self._world = SpaceWorld(space)
+        self.destinations = destinations
+        self._source = EffectSource(space.log)
+        self._transport = transport
+        self._random = random
+        self._observer = observer
+        self._actors: dict[str, DestinationActor] = {}
+        self._failures: dict[str, str] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._changed = anyio.Event()
+        self._seen_version = -1
+        destinations.changed = self._note_change
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell the actors that there may be something to do: the clock was moved, settings changed."""
+        for actor in self._actors.values():
+            actor.wake()
+
+    # -- a simulation's way ------------------------------------------------------------------------------------------
+
+    async def step(self, now_ms: int) -> int | None:
+        """Perform all that is due now; return when something is due next, None: not by itself."""
+        await self._align()
+        due = [await actor.step(now_ms) for actor in list(self._actors.values())]
+        if self._seen_version != self.destinations.version:
+            return await self.step(now_ms)  # a connection was finished with
+        return min((one for one in due if one is not None), default=None)
+
+    async def _align(self) -> None:
+        """Have an actor for each destination, and nothing left of those deleted."""
+        self._seen_version = self.destinations.version
+        current = {one.id for one in self.destinations.destinations()}
+        for destination_id in list(self._actors):
+            if destination_id not in current:
+                del self._actors[destination_id]
+        for destination_id in self.destinations.gone():
+            await self._clean(destination_id)
+        for one in self.destinations.destinations():
+            if one.id not in self._actors:
+                self._actors[one.id] = self._make(one.id)
+
+    def _make(self, destination_id: str) -> DestinationActor:
+        return DestinationActor(
+            destination_id,
+            destinations=self.destinations,
+            world=self._world,
+            source=self._source,
+            transport=self._transport,
+            random=self._random,
+            observer=self._observer,
+        )
+
+    async def _clean(self, destination_id: str) -> None:
+        """Delete the rows of a deleted destination, a page at a time."""
+        rows = Rows(self._world.log)
+        ledger = Ledger(rows, destination_id)
+        projection = f"destination:{destination_id}"
+        for connection_id in list(ledger.state.known):
+            while page := ledger.entities(connection_id, 0):
+                for entity in page:
+                    ledger.forget(connection_id, entity)
+                await self._world.log.store([rows.take(projection, self._world.log.last_seq)])
+                rows.stored()
+        while found := rows.range(DELIVERIES, (destination_id,)):
+            for row in found:
+                rows.delete(DELIVERIES, row.key)
+            await self._world.log.store([rows.take(projection, self._world.log.last_seq)])
+            rows.stored()
+        rows.delete(DELIVERIES, ("", f"{GONE}{destination_id}"))
+        await self._world.log.store([rows.take(projection, self._world.log.last_seq)])
+        rows.stored()
+        self.destinations.cleaned(destination_id)
+
+    # -- a daemon's way ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow)
+            while True:
+                self._changed = anyio.Event()
+                await self._keep_up(tasks)
+                await self._changed.wait()
+
+    async def _follow(self) -> None:
+        self._source.following = True
+        async for commit in self._world.log.follow(self._source.until_seq):
+            self._source.offer(commit)
+            if next(relevant(commit), None) is not None:
+                self.wake()
+
+    async def _keep_up(self, tasks: TaskGroup) -> None:
+        current = {one.id for one in self.destinations.destinations()}
+        for destination_id, scope in list(self._scopes.items()):
+            if destination_id not in current:
+                scope.cancel()
+        for destination_id in self.destinations.gone():
+            if destination_id not in self._scopes:
+                await self._clean(destination_id)
+        for destination_id in sorted(current - self._scopes.keys()):
+            scope = self._scopes[destination_id] = anyio.CancelScope()
+            tasks.start_soon(self._keep, destination_id, scope)
+
+    async def _keep(self, destination_id: str, scope: anyio.CancelScope) -> None:
+        """Keep a destination's actor running, whatever happens to it."""
+        pause_s = RESTART_FIRST_S
+        try:
+            with scope:
+                while True:
+                    try:
+                        actor = self._actors[destination_id] = self._make(destination_id)
+                        self._failures.pop(destination_id, None)
+                        await actor.run()
+                    except Exception as error:
+                        self._failures[destination_id] = str(error) or repr(error)
+                        log.exception("destination_failed", destination=destination_id, again_in_s=pause_s)
+                    await anyio.sleep(pause_s)
+                    pause_s = min(RESTART_MAX_S, 2 * pause_s)
+        finally:
+            self._actors.pop(destination_id, None)
+            self._scopes.pop(destination_id, None)
+            self._changed.set()
+
+    # -- what can be seen and done -----------------------------------------------------------------------------------
+
+    def _ledger(self, destination_id: str) -> Ledger:
+        self.destinations.destination(destination_id)
+        actor = self._actors.get(destination_id)
+        return actor.ledger if actor is not None else Ledger(Rows(self._world.log), destination_id)
+
+    def status(self, destination_id: str) -> DestinationStatus:
+        """Return how a destination is doing. Raises NotFoundError."""
+        destination = self.destinations.destination(destination_id)
+        ledger = self._ledger(destination_id)
+        actor, state = self._actors.get(destination_id), ledger.state
+        now_ms = self._world.clock.now_ms()
+        failure = self._failures.get(destination_id, "")
+        problem = actor.problem if actor is not None else ""
+        shown: OneOf["connected", "disabled", "misconfigured", "failed"] = "connected"
+        if not destination.enabled:
+            shown = "disabled"
+        elif failure:
+            shown = "failed"
+        elif problem:
+            shown = "misconfigured"
+        lanes = actor.lanes.lanes() if actor is not None else []
+        in_flight = sum(lane.in_flight for lane in lanes)
+        waiting = [lane.jobs[0].queued_ms for lane in lanes if lane.jobs]
+        pending = sum(len(lane.jobs) for lane in lanes) - sum(1 for lane in lanes if lane.in_flight or lane.attempts)
+        reconciling = sum(one.job.what == "reconcile" for lane in lanes for one in lane.jobs)
+        behind = self._world.log.last_seq - (actor.read_seq if actor is not None else self._cursor(destination_id))
+        return DestinationStatus(
+            state=shown,
+            reason=failure or problem,
+            pending=pending + max(0, state.unsettled - reconciling),
+            more_pending=actor is None or not actor.lanes.open or not destination.enabled,
+            in_flight=in_flight,
+            delivered=state.delivered,
+            retrying=actor.lanes.retrying if actor is not None else 0,
+            dead=state.dead,
+            given_up=state.given_up,
+            retried=state.retried,
+            circuit=state.breaker.state,
+            circuit_until_ms=state.breaker.until_ms,
+            held_until_ms=state.held_until_ms if state.held_until_ms > now_ms else 0,
+            held_reason=state.held_reason if state.held_until_ms > now_ms else "",
+            rate_per_s=actor.limits.rate_per_s if actor is not None else 0.0,
+            burst=actor.limits.burst if actor is not None else 0,
+            tokens=actor.bucket_level(now_ms) if actor is not None else 0.0,
+            behind=max(0, behind),
+            oldest_pending_ms=min(waiting, default=None),
+            last_delivered_ms=state.last_delivered_ms,
+            last_error=state.last_error,
+            last_error_ms=state.last_error_ms,
+            next_sync_ms=actor.next_sync_ms() if actor is not None else None,
+            passes={connection: walk.what for connection, walk in state.walks.items()},
+        )
+
+    def _cursor(self, destination_id: str) -> int:
+        return self._world.log.cursor(f"destination:{destination_id}")
+
+    def deliveries(self, destination_id: str, *, limit: int = 100) -> list[DeliveryView]:
+        """Return what is under way or waits, then the newest settled deliveries, newest first. Raises NotFoundError."""
+        ledger = self._ledger(destination_id)
+        actor = self._actors.get(destination_id)
+        limit = min(limit, LISTED_MAX)
+        views = _waiting(actor, limit) if actor is not None else []
+        return views + [_settled(record) for record in ledger.records(limit - len(views))]
+
+    def dead_letters(self, destination_id: str, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
+        """Return dead letters in order of their ids, those after an id. Raises NotFoundError."""
+        return self._ledger(destination_id).letters(after, min(limit, LISTED_MAX))
+
+    async def resend(self, destination_id: str, delivery_id: str | None = None) -> int:
+        """Send a dead letter again, or all of them; return how many. Raises NotFoundError."""
+        return await self._settle_letters(destination_id, delivery_id, resend=True)
+
+    async def drop(self, destination_id: str, delivery_id: str | None = None) -> int:
+        """Delete a dead letter, or all of them; return how many. Raises NotFoundError."""
+        return await self._settle_letters(destination_id, delivery_id, resend=False)
+
+    async def _settle_letters(self, destination_id: str, delivery_id: str | None, *, resend: bool) -> int:
+        ledger = self._ledger(destination_id)
+        if destination_id not in self._actors:
+            self._actors[destination_id] = self._make(destination_id)
+        actor = self._actors[destination_id]
+        act = actor.resend if resend else actor.drop
+        if delivery_id is not None:
+            if ledger.letter(delivery_id) is None:
+                raise NotFoundError("dead_letter_not_found", f"there is no dead letter {delivery_id!r}")
+            return await act([delivery_id])
+        count, after = 0, ""
+        while letters := actor.ledger.letters(after, LISTED_MAX):
+            after = letters[-1].call.id
+            count += await act([one.call.id for one in letters])
+        return count
+
+    async def ping(self, destination_id: str) -> Verdict:
+        """Ask a destination a harmless question; the verdict says whether its settings work. Raises NotFoundError."""
+        destination = self.destinations.destination(destination_id)
+        adapter = self.destinations.adapter(destination.type)
+        try:
+            settings: CommonSettings = parse(adapter, self.destinations.readable(destination))
+        except (ConfigError, InvalidError) as error:
+            return Verdict(how="dead", reason=str(error))
+        context = Context(settings, {}, self._world.clock.now_ms(), destination_id)
+        talk = adapter.ping(context)
+        try:
+            ask = next(talk)
+            for _ in range(PING_ASKS_MAX):
+                answer: Answer = await self._transport(destination, ask, ())
+                ask = talk.send(answer)
+        except StopIteration as end:
+            verdict: Verdict = end.value.verdicts[0]
+            return verdict
+        return Verdict(how="dead", reason="the destination asked for too many questions")
+
+
+def _waiting(actor: DestinationActor, limit: int) -> list[DeliveryView]:
+    views: list[DeliveryView] = []
+    for lane in actor.lanes.lanes():
+        if lane.work is None or len(views) >= limit:
+            continue
+        for index, call in enumerate(lane.work.calls(limit - len(views))):
+            state: OneOf["pending", "in_flight", "retrying"] = "pending"
+            if index < lane.in_flight:
+                state = "in_flight"
+            elif index == 0 and lane.attempts:
+                state = "retrying"
+            views.append(
+                DeliveryView(
+                    id=call.id,
+                    state=state,
+                    kind=call.kind,
+                    key=call.key,
+                    event=call.event,
+                    profile=call.profile,
+                    user_id=call.user_id,
+                    anonymous_id=call.anonymous,
+                    email=call.email,
+                    value=call.value,
+                    at_ms=call.at_ms,
+                    attempts=lane.attempts if index == 0 else 0,
+                    status=0,
+                    reason=lane.reason if index == 0 else "",
+                    next_ms=lane.next_ms if index == 0 else 0,
+                )
+            )
+    return views
+
+
+def _settled(record: Record) -> DeliveryView:
+    call = record.call
+    return DeliveryView(
+        id=call.id,
+        state=record.how,
+        kind=call.kind,
+        key=call.key,
+        event=call.event,
+        profile=call.profile,
+        user_id=call.user_id,
+        anonymous_id=call.anonymous,
+        email=call.email,
+        value=call.value,
+        at_ms=call.at_ms,
+        attempts=record.attempts,
+        status=record.status,
+        reason=record.reason,
+        settled_ms=record.at_ms,
+    )
