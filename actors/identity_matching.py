@@ -64,7 +64,11 @@ class Matching:
                 seen.add(key)
                 self.led[one] = self._store.led_to(key)
                 self.active.append(one)
-        self.active.sort(key=lambda one: self._rules.rank(one.id_type))
+        self.active.sort(key=self._rank)
+
+    def _rank(self, one: ExternalId) -> tuple[bool, tuple[int, str]]:
+        """Return what sorts ids by priority; what a group call is about goes first, whatever the rules."""
+        return (one.collection == "users" or one.id_type != "group_id", self._rules.rank(one.id_type))
 
     def _match(self) -> None:
         leads = {one: packed & ENTITY_MASK for one, packed in self.led.items()}
