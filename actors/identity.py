@@ -27,20 +27,19 @@ from actors.identity_matching import (
     Matching,
 )
 from actors.identity_past import IdentityAsOf, by_sequence, find_in
-from actors.identity_rules import IdentityRules, SpaceSettings, settings_from_json
-from actors.identity_store import (
+from actors.identity_rows import (
     ENTITY_BITS,
     ENTITY_MASK,
     REFUSALS_KEPT_MAX,
     Absorption,
     EntityRecord,
     GivenId,
-    IdentityStore,
     Refusal,
-    Tables,
     key_of,
     pack,
 )
+from actors.identity_rules import IdentityRules, SpaceSettings, settings_from_json
+from actors.identity_store import IdentityStore, Tables
 from eventlog.entries import (
     AnyFact,
     Commit,

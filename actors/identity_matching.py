@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from actors.external_ids import ID_LIMIT_EXCEEDED, VALUE_BLOCKED, Collection, ExternalId
+from actors.identity_rows import ENTITY_MASK, EntityRecord, IdKey, key_of
 from actors.identity_rules import PERIODS_MS, IdentityRules, IdLimit
-from actors.identity_store import ENTITY_MASK, EntityRecord, IdentityStore, IdKey, key_of
+from actors.identity_store import IdentityStore
 
 VALUE_LIMIT_EXCEEDED: Final = "value_limit_exceeded"
 VALUE_TIME_LIMIT_EXCEEDED: Final = "value_time_limit_exceeded"

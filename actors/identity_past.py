@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from actors.external_ids import Collection, normal_value
-from actors.identity_store import EntityRecord, GivenId, IdentityStore
+from actors.identity_rows import EntityRecord, GivenId
+from actors.identity_store import IdentityStore
 
 
 class WhoIsWho(Protocol):

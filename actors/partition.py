@@ -51,9 +51,11 @@ class Partition:
         self.timers = Timers()
         self.live: set[int] = set()  # numbers of the definitions that are announced
         self.members: dict[int, dict[int, int]] = {}  # definition -> entity -> since when, or since when a value
+        self.member_changes: dict[tuple[int, int], int | None] = {}  # (definition, entity) -> since when; None: left
         self.effects: list[AnyFact] = []
         self.last_entity = 0
         self.changed: set[int] = set()  # entities whose snapshot is stale
+        self.gone: set[int] = set()  # entities that are no more, but whose snapshot may still be there
         self._load = load
         self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
         self._queued: set[tuple[int, int]] = set()
@@ -82,7 +84,7 @@ class Partition:
     def find(self, number: int) -> Entity | None:
         """Return an entity, activated where it is not in memory; None if there is none."""
         entity = self.entities.get(number)
-        if entity is None:
+        if entity is None and number not in self.gone:
             entity = self._load(number)
             if entity is not None:
                 self.entities[number] = entity
@@ -157,6 +159,7 @@ class Partition:
         if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
             return
         entity.scheduled_ms = FOREVER
+        self.changed.add(number)
         due = [key for key, ms in entity.dues.items() if ms <= due_ms]
         for key in due:
             del entity.dues[key]
@@ -377,6 +380,7 @@ class Partition:
             if node.scope == USER:
                 self._push(user, node)
         self.entities.pop(absorbed.number, None)
+        self.gone.add(absorbed.number)
         self._absorbed.append((absorbed, user))
 
     def _regroup(self, user: User, account: Account, before: tuple[bool, bool]) -> None:
@@ -406,10 +410,12 @@ class Partition:
         self._absorbed = []
 
     def _drop(self, entity: Entity) -> None:
-        for members in self.members.values():
-            members.pop(entity.number, None)
+        for number, members in self.members.items():
+            if members.pop(entity.number, None) is not None:
+                self.member_changes[number, entity.number] = None
         self.entities.pop(entity.number, None)
         self.changed.add(entity.number)
+        self.gone.add(entity.number)
         entity.due_ms = entity.scheduled_ms = FOREVER
         entity.dues.clear()
 
@@ -493,6 +499,7 @@ class Partition:
             return
         members = self.members.setdefault(node.number, {})
         self.changed.add(entity.number)
+        self.member_changes[node.number, entity.number] = self.now_ms if is_in else None
         if is_in:
             entity.inside.add(node.number)
             members[entity.number] = self.now_ms
@@ -559,6 +566,7 @@ class Partition:
             return
         members = self.members.setdefault(node.number, {})
         self.changed.add(entity.number)
+        self.member_changes[node.number, entity.number] = None if value is None else self.now_ms
         if value is None:
             entity.values.pop(node.number, None)
             members.pop(entity.number, None)
@@ -651,6 +659,7 @@ class Partition:
     def leave_behind(self, node: Node, key: str, seq: int) -> None:
         """Write a deleted definition's last values as custom traits (contract, section 4)."""
         for number in sorted(self.members.pop(node.number, {})):
+            self.member_changes[node.number, number] = None
             entity = self.find(number)
             if entity is None:
                 continue

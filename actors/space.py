@@ -1,88 +1,49 @@
-"""One space: its log, identity, partition, definitions and clock, wired together. What adapters and scenarios talk to."""
+"""One space: what adapters and scenarios talk to (`space_api.SpaceApi`). The work is done by the modules it names."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 from typing import Literal as OneOf
 
-from msgspec import Struct
+import anyio
+from msgspec.structs import replace
 
-from actors.door import Incoming
+from actors import questions
+from actors.definitions import Held
+from actors.explain import explain
+from actors.identity_rules import SpaceSettings, settings_from_json
+from actors.space_api import Collection, DefinitionView, EntityType, IdRow, Preview, SpaceApi, TraitRow
+from actors.space_core import ACTIVE_MAX, SpaceCore
 from eventlog.clock import Clock
-from eventlog.entries import AnyFact, Commit, Definition, Options, Rejected
-from eventlog.log import Changes, Log
+from eventlog.entries import (
+    Commit,
+    Definition,
+    DefinitionDeleted,
+    DefinitionSaved,
+    IdentityRulesChanged,
+    Options,
+    Rejected,
+)
+from eventlog.errors import ConflictError, InvalidError
+from eventlog.log import Log
 
-EntityType = OneOf["USERS", "ACCOUNTS"]
-Collection = OneOf["users", "accounts"]
+__all__ = [
+    "Collection",
+    "DefinitionView",
+    "EntityType",
+    "IdRow",
+    "Preview",
+    "Space",
+    "SpaceApi",
+    "TraitRow",
+    "open_space",
+]
 
-
-class DefinitionView(Struct, frozen=True):
-    """A definition with how it is doing."""
-
-    definition: Definition
-    status: str  # Preparing, Backfilling, Live, Disabled, Failed
-    locked: bool
-    progress: float  # 0-1
-    seconds_left: float | None
-    failure: str | None
-    size: int  # members (audiences) or entities with a value (traits)
-
-
-class Preview(Struct, frozen=True):
-    """What a definition would give on history."""
-
-    size: int
-    sample: tuple[tuple[int, str], ...]  # entity, its name (see Space.name_of); in order of entity, at most what was asked
-    at_ms: int
-    known_seq: int
-
-
-class IdRow(Struct, frozen=True):
-    """One external id of an entity."""
-
-    collection: Collection
-    id_type: str
-    value: str
-    created_ms: int
-    source: str
-    encoding: str
+_PREFIX = {"audience": "aud", "trait": "tra"}
 
 
-class TraitRow(Struct, frozen=True):
-    """One trait of an entity: custom, computed or an audience's boolean."""
-
-    key: str
-    value: Any
-    kind: OneOf["custom", "computed_trait", "audience"]
-    source: str
-    updated_ms: int
-
-
-class SpaceApi(Protocol):
-    """What a space does for its callers (`Space` is the one implementation)."""
-
-    id: str
-    log: Log
-    clock: Clock
-
-    # -- in ----------------------------------------------------------------------------------------------------------
-
-    async def ingest(self, accepted: Sequence[Incoming], rejected: Sequence[Rejected], source: str) -> list[Rejected]:
-        """Take accepted messages and record rejected ones; return once durable, with every refusal (both kinds).
-
-        Duplicates (by message id) are taken in silence. Refuses suppressed and all-blocked ids (their `index` kept).
-        """
-
-    async def settle(self) -> None:
-        """Return once everything acknowledged so far has been folded and its effects are durable."""
-
-    async def advance(self) -> None:
-        """Fire every timer due by the clock's now, and return once the effects are durable."""
-
-    async def record(self, facts: Sequence[AnyFact], changes: Sequence[Changes] = ()) -> int:
-        """Append facts from outside the partition (destinations, access, …), with projection changes, in one transaction.
-
-        Returns the sequence of the first of them, once durable.
-        """
+class Space(SpaceCore):
+    """A space, open. Get one from `open_space`."""
 
     # -- definitions -------------------------------------------------------------------------------------------------
 
@@ -100,6 +61,31 @@ class SpaceApi(Protocol):
         actor: str = "",
     ) -> Definition:
         """Create an audience or computed trait and start its backfill. Raises QueryError, InvalidError, ConflictError."""
+        held = self.definitions_held
+        options = questions.checked_options(options)
+        async with self.defining:
+            chosen = held.check_new(kind=kind, name=name, key=key, entity_type=entity_type, query=query)
+            number = held.last_number + 1
+            now_ms = self.clock.now_ms()
+            definition = Definition(
+                number=number,
+                id=f"{_PREFIX[kind]}_{number}",
+                kind=kind,
+                key=chosen,
+                name=name,
+                entity_type=entity_type,
+                query=query,
+                description=description,
+                options=options,
+                enabled=enabled,
+                created_ms=now_ms,
+                updated_ms=now_ms,
+                created_by=actor,
+                updated_by=actor,
+            )
+            await self.record([DefinitionSaved(definition)])
+            await self.settle()
+        return held.held[number].latest if number in held.held else definition
 
     async def edit_definition(
         self,
@@ -113,29 +99,119 @@ class SpaceApi(Protocol):
         actor: str = "",
     ) -> Definition:
         """Change a definition; a new query or options starts a backfill. Raises ConflictError while it is locked."""
+        async with self.defining:
+            held = self.definitions_held.of(id_or_key)
+            was = held.latest
+            changed = (query is not None and query != was.query) or (options is not None and options != was.options)
+            if changed and held.pending and was.enabled:
+                raise self._locked(held)
+            if query is not None:
+                self.definitions_held.check_query(was.key, query, was.entity_type, was.kind)
+            if name is not None and not name.strip():
+                raise InvalidError("invalid_name", "name: needs at least one character", field="name")
+            now = replace(
+                was,
+                name=was.name if name is None else name,
+                description=was.description if description is None else description,
+                query=was.query if query is None else query,
+                options=was.options if options is None else questions.checked_options(options),
+                enabled=was.enabled if enabled is None else enabled,
+                updated_ms=self.clock.now_ms(),
+                updated_by=actor,
+            )
+            begins_anew = now.enabled and (not was.enabled or held.failure is not None)
+            if changed or begins_anew:
+                now = replace(now, version=was.version + 1)
+            await self.record([DefinitionSaved(now)])
+            await self.settle()
+        return now
+
+    def _locked(self, held: Held) -> ConflictError:
+        view = self._view(held)
+        left = "" if view.seconds_left is None else f", about {view.seconds_left:.0f} s left"
+        return ConflictError(
+            "locked", f"{held.latest.key} is locked while its last change is applied ({view.progress:.0%}{left})"
+        )
 
     async def delete_definition(self, id_or_key: str, *, send_exits: bool = False, actor: str = "") -> None:
         """Delete a definition. Raises ConflictError naming those that refer to it."""
+        async with self.defining:
+            was = self.definitions_held.of(id_or_key).latest
+            others = [one for one in self.definitions_held.referring_to(was.key) if one.number != was.number]
+            if others:
+                names = ", ".join(sorted(one.key for one in others))
+                raise ConflictError("referenced", f"{was.key} is not deleted: {names} refer to it")
+            await self.record([DefinitionDeleted(was.number, send_exits, actor)])
+            await self.settle()
 
     def definitions(self, kind: OneOf["audience", "trait"] | None = None) -> list[DefinitionView]:
         """Return the living definitions in order of creation."""
+        held = self.definitions_held.held.values()
+        return [self._view(one) for one in held if kind in (None, one.latest.kind)]
 
     def definition(self, id_or_key: str) -> DefinitionView:
         """Return one living definition. Raises NotFoundError."""
+        return self._view(self.definitions_held.of(id_or_key))
+
+    def _view(self, held: Held) -> DefinitionView:
+        definition = held.latest
+        runs = self.backfills.running == definition.number
+        progress, seconds_left = (self.backfills.progress if runs else 0.0), None
+        if runs and progress > 0:
+            spent_s = (self.clock.now_ms() - self.backfills.started_ms) / 1000
+            seconds_left = spent_s * (1 - progress) / progress
+        if not definition.enabled:
+            status = "Disabled"
+        elif held.failure is not None:
+            status = "Failed"
+        elif not held.pending:
+            status = "Live"
+        else:
+            status = "Backfilling" if runs else "Preparing"
+        return DefinitionView(
+            definition=definition,
+            status=status,
+            locked=held.pending and definition.enabled,
+            progress=progress if held.pending else 1.0,
+            seconds_left=seconds_left,
+            failure=held.failure,
+            size=len(self.partition.members.get(definition.number, ())),
+        )
 
     def references(self, id_or_key: str) -> list[Definition]:
         """Return the living definitions that refer to this one."""
+        was = self.definitions_held.of(id_or_key).latest
+        return [one for one in self.definitions_held.referring_to(was.key) if one.number != was.number]
 
     async def backfilled(self, id_or_key: str | None = None) -> None:
         """Return once the definition's backfill (or every backfill) has ended."""
+        await self.settle()
+        await self.backfills.done(None if id_or_key is None else self.definitions_held.of(id_or_key).latest.number)
+        await self.settle()
+
+    # -- settings ----------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> SpaceSettings:
+        """Return the settings in force."""
+        return self.identity.settings
+
+    async def change_settings(self, given: dict[str, Any], actor: str = "") -> SpaceSettings:
+        """Change some settings; they are in force from here on. Raises InvalidError."""
+        settings = settings_from_json(given, self.identity.settings)
+        await self.record([IdentityRulesChanged(settings.to_json(), actor)])
+        await self.settle()
+        return settings
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def now(self) -> tuple[int, int]:
         """Return the clock's now and the last folded sequence."""
+        return self.clock.now_ms(), self.folded_seq
 
     def known_seq(self, known_ms: int) -> int:
         """Return the last sequence recorded by `known_ms`."""
+        return self.log.seq_at(known_ms)
 
     async def preview(
         self,
@@ -150,46 +226,97 @@ class SpaceApi(Protocol):
         edit_of: str | None = None,
     ) -> Preview:
         """Evaluate a definition on all of history without creating it; `sample` None lists every member."""
+        await self.settle()
+        return await questions.preview(
+            self,
+            query,
+            entity_type,
+            options=options,
+            trait=trait,
+            at_ms=at_ms,
+            known_ms=known_ms,
+            sample=sample,
+            edit_of=edit_of,
+        )
 
     async def members(
-        self, id_or_key: str, *, after: int = 0, limit: int | None = None, at_ms: int | None = None, known_ms: int | None = None
+        self,
+        id_or_key: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        at_ms: int | None = None,
+        known_ms: int | None = None,
     ) -> list[tuple[int, int]]:
         """Return (entity, since_ms) of an audience's members, in order of entity, those after `after`."""
+        await self.settle()
+        return await questions.members(self, id_or_key, after=after, limit=limit, at_ms=at_ms, known_ms=known_ms)
 
     async def size_history(self, id_or_key: str) -> list[tuple[int, int, int]]:
         """Return (day's start in ms, entries, exits) of each day with a change, from the log."""
+        await self.settle()
+        return await questions.size_history(self, id_or_key)
 
     async def explain(
         self, id_or_key: str, entity: int, *, at_ms: int | None = None, known_ms: int | None = None
     ) -> dict[str, Any]:
         """Return the definition's tree with each part's truth and what it rests on."""
+        await self.settle()
+        return await explain(self, id_or_key, entity, at_ms=at_ms, known_ms=known_ms)
 
     def find(self, collection: Collection, id_type: str, value: str) -> int | None:
         """Return the entity that an external id leads to, after all merges (emails trimmed and lower-cased)."""
+        return self.identity.find(id_type, value, collection)
 
     def name_of(self, entity: int) -> str:
         """Return user_id (group_id for an account), else TYPE:VALUE of its first id."""
+        return questions.name_of(self, entity)
 
     def public_id(self, entity: int) -> str:
         """Return the entity's own id, as in exports: use_… or acc_…."""
+        return questions.public_id(self, entity)
 
     def ids_of(self, entity: int) -> list[IdRow]:
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
+        return questions.ids_of(self, entity)
 
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""
+        await self.settle()
+        return await questions.traits_of(self, entity, at_ms, known_ms)
 
     async def events_of(self, entity: int) -> list[dict[str, Any]]:
         """Return the messages of an entity in (timestamp, sequence) order, with seq, event_ms, source, message_id."""
+        return questions.events_of(self, entity)
 
     def accounts_of(self, entity: int) -> list[int]:
         """Return the accounts a user belongs to."""
+        return questions.accounts_of(self, entity)
 
     def users_of(self, entity: int) -> list[int]:
         """Return the users of an account."""
+        return questions.users_of(self, entity)
 
     def changes(self, after_seq: int = 0) -> AsyncIterator[Commit]:
         """Follow the log."""
+        return self.log.follow(after_seq)
 
     def rejected(self, *, before_seq: int | None = None, limit: int = 100) -> Iterator[tuple[int, int, Rejected]]:
         """Yield (sequence, recorded ms, refusal), newest first."""
+        return iter(questions.rejected(self, before_seq, limit))
+
+
+@asynccontextmanager
+async def open_space(
+    space_id: str, store: Log, clock: Clock, *, suppression_key: bytes, active_max: int = ACTIVE_MAX
+) -> AsyncIterator[Space]:
+    """Open a space, run it while the block lasts, and store what is not yet stored at its end."""
+    space = Space(space_id, store, clock, suppression_key=suppression_key, active_max=active_max)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(space.run)
+        tasks.start_soon(space.backfills.run)
+        try:
+            yield space
+            await space.close()
+        finally:
+            tasks.cancel_scope.cancel()

@@ -111,7 +111,7 @@ class SeenIds:
     def __init__(self, log: Log, window_ms: int = WINDOW_MS) -> None:
         """Begin with none; `restore` brings back those in the log."""
         self._log = log
-        self._window_ms = window_ms
+        self.window_ms = window_ms
         self._recent: dict[str, int] = {}  # id -> first receipt
         self._queue: deque[tuple[str, int, int]] = deque()  # those of them that are in the log: id, sequence, receipt
         self._shards = [_Shard() for _ in range(_SHARDS)]
@@ -130,7 +130,7 @@ class SeenIds:
     def add(self, message_id: str, received_ms: int) -> bool:
         """Take down an id that came in; False if it was seen within the window."""
         first_ms = self._recent.get(message_id)
-        if first_ms is not None and received_ms - first_ms < self._window_ms:
+        if first_ms is not None and received_ms - first_ms < self.window_ms:
             return False
         hashed = hash(message_id)
         shard = self._shards[hashed & (_SHARDS - 1)]
@@ -171,7 +171,7 @@ class SeenIds:
         self._looked_up.clear()
         entries: list[_Slots] = []
         shards: list[npt.NDArray[np.int64]] = []
-        for columns in self._log.scan_columns(None, self._log.seq_at(now_ms - self._window_ms)):
+        for columns in self._log.scan_columns(None, self._log.seq_at(now_ms - self.window_ms)):
             some_shards, some_entries = _entries(columns.message_ids(), columns.seq)
             shards.append(some_shards)
             entries.append(some_entries)
@@ -203,16 +203,16 @@ class SeenIds:
     def _mark(self, received_ms: int, seq: int) -> None:
         """Keep in mind, now and then, when an entry was received."""
         marks = self._marks
-        if marks and received_ms - marks[-1][0] < self._window_ms // MARKS_MAX:
+        if marks and received_ms - marks[-1][0] < self.window_ms // MARKS_MAX:
             return
         marks.append((received_ms, seq))
-        while len(marks) > 1 and marks[1][0] <= received_ms - self._window_ms:
+        while len(marks) > 1 and marks[1][0] <= received_ms - self.window_ms:
             marks.popleft()
 
     def _expired_seq(self, now_ms: int) -> int:
         """Return a sequence up to which every id has left the window."""
         received_ms, seq = self._marks[0]
-        return seq if received_ms <= now_ms - self._window_ms else 0
+        return seq if received_ms <= now_ms - self.window_ms else 0
 
     def _is_seen(self, message_id: str, seq: int, received_ms: int) -> bool:
         """Look into the log: is this the id, and is it still in the window?"""
@@ -227,4 +227,4 @@ class SeenIds:
             found = _Ids(*ends, columns.message_ids(), columns.received_ms.tolist())
             self._looked_up.appendleft(found)
         row = seq - found.first_seq  # an erased event's id is empty, which no message's is
-        return found.ids[row] == message_id and received_ms - found.received_ms[row] < self._window_ms
+        return found.ids[row] == message_id and received_ms - found.received_ms[row] < self.window_ms

@@ -363,6 +363,14 @@ class Funnel(Query):
             return last - first
         return reduce_values((record[2] for record in state.matched[first:last]), self.reducer)
 
+    def counted(self, state: State, now_ms: int, entity: Entity) -> list[Record]:
+        """Return the outer records that count now."""
+        if state is None:
+            return []
+        self._ask(state, now_ms, entity)
+        first, last = self._span(state.matched, now_ms)
+        return list(state.matched[first:last])
+
     def _span(self, records: list[Record], now_ms: int) -> tuple[int, int]:
         first = bisect_right(records, [now_ms - self.before_ms, FOREVER]) if self.before_ms != FOREVER else 0
         last = bisect_right(records, [now_ms - self.after_ms, FOREVER]) if self.after_ms else len(records)

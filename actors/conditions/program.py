@@ -22,7 +22,7 @@ from actors.conditions.compare import CLOCKED, clocked, clocked_due_ms, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel, Stream, is_dynamic
 from actors.conditions.handlers import Handler, Subscription, generate
-from actors.conditions.queries import Entity, Query, static_query
+from actors.conditions.queries import Entity, Query, Records, static_query
 from actors.language.tree import (
     And,
     Audience,
@@ -454,6 +454,15 @@ def cycle_of(key: str, refers: dict[str, Sequence[str]]) -> list[str] | None:
                 seen.add(target)
                 stack.append((target, [*path, target]))
     return None
+
+
+def evidence_question(event: Event, scope: Scope, bounds: Bounds) -> Asked:
+    """Return a question that keeps every event it rests on, for explaining; it has index 0."""
+    query: Query = Funnel(event) if is_dynamic(event) else Records(event)
+    asked = Asked(0, identity_of(scope, bounds, event, "evidence"), scope, query)
+    streams = query.streams if isinstance(query, Funnel) else [_plain_stream(event)]
+    asked.subscriptions = [_subscription(asked, stream, bounds) for stream in streams]
+    return asked
 
 
 def _plain_stream(event: Event) -> Stream:

@@ -328,6 +328,11 @@ class Records(Query):
             return last - first
         return reduce_values((record[2] for record in records[first:last]), self.reducer)
 
+    def counted(self, state: State, now_ms: int, entity: Entity) -> list[Record]:
+        """Return the records that count now."""
+        first, last = self.span(state or [], now_ms)
+        return list((state or [])[first:last])
+
     def span(self, records: list[Record], now_ms: int) -> tuple[int, int]:
         """Return which records count now: from the first index, before the last."""
         first = bisect_right(records, [now_ms - self.before_ms, FOREVER]) if self.before_ms != FOREVER else 0

@@ -1,0 +1,194 @@
+"""Backfills: the past of a new definition, gathered beside the live loop and switched in at one place of the log.
+
+From the moment a definition is in the log its questions are kept live; only events before that are missing. A scan
+off the event loop gathers their states, they are added to those kept live slice by slice, and `DefinitionSwitched`
+makes the version decide: no event is lost or counted twice. One runs at a time, the others wait in order of creation. A kill loses
+nothing: what was not switched in is gathered again.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from actors.conditions.program import Asked, Node
+from actors.entities import User
+from actors.history import States, gather
+from eventlog.entries import Definition, DefinitionFailed, DefinitionSwitched
+from eventlog.errors import LogError, TurnoutError
+from eventlog.memory import MemoryLog
+
+if TYPE_CHECKING:
+    from actors.definitions import Held
+    from actors.space_core import SpaceCore
+
+log = structlog.get_logger("turnout.backfill")
+
+MERGE_SLICE: Final = 500  # entities added to before others get a turn
+
+
+class CancelledError(TurnoutError):
+    """The definition changed or went away while its past was gathered."""
+
+
+class Backfills:
+    """The backfills of a space."""
+
+    def __init__(self, space: "SpaceCore") -> None:
+        self._space = space
+        self._wake = anyio.Event()
+        self._ended = anyio.Event()
+        self._found: dict[int, set[int] | None] = {}  # by number: entities to ask at the switch; None: all
+        self.is_merging = False
+        self.running: int | None = None
+        self.started_ms = 0
+        self.progress = 0.0  # of the one that runs, 0-1
+
+    def wake(self) -> None:
+        """Look whether something is to be done."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Do what is to be done until cancelled."""
+        while True:
+            for held in self._space.definitions_held.waiting():
+                await self._one(held)
+                break
+            else:
+                await self._wake.wait()
+                self._wake = anyio.Event()
+
+    async def done(self, number: int | None = None) -> None:
+        """Return once no backfill (or not that of this definition) waits or runs."""
+        while any(number in (None, held.latest.number) for held in self._space.definitions_held.waiting()):
+            self.wake()
+            await self._ended.wait()
+
+    def _is_current(self, wanted: Definition) -> bool:
+        held = self._space.definitions_held.held.get(wanted.number)
+        return held is not None and held.pending and held.latest.version == wanted.version and held.latest.enabled
+
+    async def _one(self, held: "Held") -> None:
+        space = self._space
+        wanted = held.latest
+        number = wanted.number
+        self.running, self.progress, self.started_ms = number, 0.0, space.clock.now_ms()
+        try:
+            await space.settle()
+            shadow = space.shadow_of(number)
+            missing = [a for a in space.asked_of(shadow) if a.index in space.incomplete]
+            states = await self._gather(wanted, missing)
+            await self._merge(wanted, missing, states)
+            self._found[number] = None if self._asks_everyone(shadow, missing) else set(states)
+            await space.record([DefinitionSwitched(number, wanted.version)])
+        except CancelledError:
+            self.is_merging = False
+        except LogError as error:
+            self.is_merging = False
+            log.error("backfill_failed", definition=wanted.key, error=str(error))
+            await self._fail(wanted, str(error))
+        finally:
+            self.running = None
+            self._ended.set()
+            self._ended = anyio.Event()
+
+    async def _fail(self, wanted: Definition, reason: str) -> None:
+        try:
+            await self._space.record([DefinitionFailed(wanted.number, wanted.version, reason)])
+        except LogError:
+            await self._wake.wait()  # the disk is full: try again when something happens
+
+    async def _gather(self, wanted: Definition, missing: list[Asked]) -> States:
+        if not missing:
+            return {}
+        space = self._space
+        if isinstance(space.log, MemoryLog):
+            return self.gather_now(missing)
+        return await anyio.to_thread.run_sync(lambda: self.gather_now(missing, wanted), abandon_on_cancel=True)
+
+    def gather_now(self, missing: Iterable[Asked], wanted: Definition | None = None) -> States:
+        """Return the missing past of questions, at once."""
+        space = self._space
+        states: States = {}
+        by_seq: dict[int, list[Asked]] = {}
+        for asked in missing:
+            by_seq.setdefault(space.incomplete[asked.index], []).append(asked)
+        for until_seq, several in by_seq.items():
+
+            def hear(seq: int, /, until: int = until_seq) -> None:
+                self.progress = min(1.0, seq / max(1, until))
+                if wanted is not None and not self._is_current(wanted):
+                    raise CancelledError(wanted.key)
+
+            found = gather(
+                space.log,
+                several,
+                until_seq=until_seq,
+                at_ms=space.partition.now_ms,
+                canonical=space.identity.canonical_map(),
+                progress=hear,
+            )
+            for entity, mine in found.items():
+                states.setdefault(entity, {}).update(mine)
+        return states
+
+    async def _merge(self, wanted: Definition, missing: list[Asked], states: States) -> None:
+        """Add what was gathered, in slices. From the first slice on no checkpoint may be taken until all is in."""
+        space = self._space
+        if not self._is_current(wanted):
+            raise CancelledError(wanted.key)
+        self.is_merging = True
+        for place, (entity, mine) in enumerate(states.items()):
+            self._add(entity, mine)
+            if place % MERGE_SLICE == MERGE_SLICE - 1:
+                await anyio.lowlevel.checkpoint()
+        for asked in missing:
+            space.incomplete.pop(asked.index, None)
+
+    def _add(self, entity: int, mine: "dict[int, object]") -> None:
+        space = self._space
+        found = space.partition.find(space.identity.canonical(entity))
+        if found is not None:
+            space.partition.add_history(found, mine)
+
+    def _asks_everyone(self, number: int, missing: list[Asked]) -> bool:
+        """Tell whether others than those with a gathered past may be members."""
+        space = self._space
+        node = space.partition.program.nodes.get(number)
+        if node is None:
+            return True
+        gathered = {asked.index for asked in missing}
+        if any(asked.index not in gathered for asked in space.asked_of(number)):
+            return True
+        looks = any(leaf.traits or leaf.audiences or leaf.hidden for leaf in node.leaves)
+        return looks or node.scope == "account" or (node.asked is None and self._blank(node))
+
+    def _blank(self, node: Node) -> bool:
+        """Tell whether the definition holds of a profile of which nothing is known."""
+        entity = User(0, self._space.partition.program)
+        bits = sum(leaf.mask for leaf in node.leaves if leaf.holds(entity, self._space.partition.now_ms))
+        return node.truth(bits)
+
+    # -- in the fold -------------------------------------------------------------------------------------------------
+
+    def switch(self, number: int) -> None:
+        """Make the version decide; part of folding `DefinitionSwitched`."""
+        space = self._space
+        partition = space.partition
+        node = partition.program.nodes[number]
+        missing = [asked for asked in space.asked_of(number) if asked.index in space.incomplete]
+        if missing:  # a restart between gathering and this entry
+            for entity, mine in self.gather_now(missing).items():
+                self._add(entity, mine)
+            for asked in missing:
+                space.incomplete.pop(asked.index, None)
+        found = self._found.pop(number, None)
+        numbers = space.everyone() if found is None else sorted({*found, *partition.members.get(number, ())})
+        for one in numbers:
+            entity_of = partition.find(space.identity.canonical(one))
+            if entity_of is not None:
+                partition.ask(entity_of, node)
+        partition.settle()
+        self.is_merging = False

@@ -1,0 +1,64 @@
+"""The open group: what came in since the last commit, decided but not yet durable.
+
+Many requests share one commit. Events get their sequences when they join, facts when the group is closed behind them.
+Everyone who added something waits for the same commit, and hears the same error where it failed.
+"""
+
+import anyio
+
+from eventlog.entries import AnyFact, Commit, Event
+from eventlog.errors import LogError
+from eventlog.log import Changes
+from eventlog.messages import EventData
+
+EVENTS_MAX = 20_000  # of a group; more wait for the next, so that a slow disk bounds memory
+
+
+class Group:
+    """Events and facts that are to become one commit."""
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self.events: list[Event] = []
+        self.datas: list[EventData] = []
+        self.facts: list[AnyFact] = []
+        self.changes: list[Changes] = []
+        self.commit: Commit | None = None
+        self.error: LogError | None = None
+        self._ended = anyio.Event()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is something to write."""
+        return bool(self.events or self.facts or self.changes)
+
+    @property
+    def next_seq(self) -> int:
+        """Return the sequence of the next event to join."""
+        return self.first_seq + len(self.events)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the next event should wait."""
+        return len(self.events) >= EVENTS_MAX
+
+    def close(self, at_ms: int) -> Commit:
+        """Return the commit; nothing joins any more."""
+        self.commit = Commit(self.first_seq, at_ms, tuple(self.events), tuple(self.facts))
+        return self.commit
+
+    def end(self, error: LogError | None = None) -> None:
+        """Tell everyone how it went."""
+        self.error = error
+        self._ended.set()
+
+    async def ended(self) -> None:
+        """Return once it is durable or has failed."""
+        await self._ended.wait()
+
+    async def durable(self) -> Commit:
+        """Return the commit once it is durable. Raises LogError if it failed."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.commit is not None
+        return self.commit

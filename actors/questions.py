@@ -1,0 +1,384 @@
+"""Reading a space: who is in an audience, now or at any time; what a definition would give; what is known of somebody.
+
+Questions about now are answered from the partition. Questions with `at_ms` or `known_ms` fold the log anew (`history`):
+`at` alone with everything known today, `known` with the definitions, the identities and the events known then.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+import msgspec
+from msgspec.structs import replace
+
+from actors.conditions.program import Left
+from actors.definitions import SHADOW, Definitions, spec_of, tree_of
+from actors.entities import Account, Entity, User
+from actors.history import Hindsight, LeftBehind
+from actors.language import references
+from actors.space_api import EntityType, IdRow, Preview, TraitRow
+from eventlog.entries import (
+    Definition,
+    DefinitionDeleted,
+    DefinitionFailed,
+    DefinitionSaved,
+    DefinitionSwitched,
+    Entered,
+    Exited,
+    Options,
+    Rejected,
+    TraitComputed,
+)
+from eventlog.errors import InvalidError
+from eventlog.memory import MemoryLog
+
+if TYPE_CHECKING:
+    from actors.space_core import SpaceCore
+
+DAY_MS: Final = 86_400_000
+DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
+
+
+def public_id(space: "SpaceCore", entity: int) -> str:
+    """Return an entity's own id: use_… or acc_… and its number in base 36."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    text, rest = "", entity
+    while rest:
+        rest, digit = divmod(rest, 36)
+        text = digits[digit] + text
+    return ("acc_" if space.identity.collection(entity) == "accounts" else "use_") + text.rjust(8, "0")
+
+
+def name_of(space: "SpaceCore", entity: int) -> str:
+    """Return user_id (group_id for an account), else TYPE:VALUE of its first id, else its own id."""
+    ids = space.identity.ids(entity)
+    for one in ids:
+        if one.id_type in ("user_id", "group_id"):
+            return one.value
+    return f"{ids[0].id_type}:{ids[0].value}" if ids else public_id(space, entity)
+
+
+def ids_of(space: "SpaceCore", entity: int) -> list[IdRow]:
+    """Return the external ids of an entity, oldest first."""
+    collection = space.identity.collection(entity) or "users"
+    return [
+        IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding)
+        for one in space.identity.ids(entity)
+    ]
+
+
+# -- the past --------------------------------------------------------------------------------------------------------
+
+
+def definitions_at(space: "SpaceCore", known_seq: int | None) -> Definitions:
+    """Return the definitions, as they were once the log was known up to a sequence."""
+    if known_seq is None:
+        return space.definitions_held
+    then = Definitions()
+    for commit in space.log.read(0, known_seq):
+        first = commit.first_seq + len(commit.events)
+        for seq, fact in enumerate(commit.facts, first):
+            if seq <= known_seq and isinstance(
+                fact, DefinitionSaved | DefinitionSwitched | DefinitionFailed | DefinitionDeleted
+            ):
+                then.apply(fact, seq)
+    return then
+
+
+def left_behind(space: "SpaceCore", keys: set[str], until_seq: int) -> list[LeftBehind]:
+    """Return the last values of deleted definitions with these keys."""
+    if not keys:
+        return []
+    numbers: dict[int, Definition] = {}
+    values: dict[int, dict[int, Any]] = {}
+    gone: list[LeftBehind] = []
+    last_entity = 0
+    for commit in space.log.read(0, until_seq):
+        last_entity = max([last_entity, *(e.profile for e in commit.events), *(e.account for e in commit.events)])
+        first = commit.first_seq + len(commit.events)
+        for seq, fact in enumerate(commit.facts, first):
+            if isinstance(fact, DefinitionSaved) and fact.definition.key in keys:
+                numbers[fact.definition.number] = fact.definition
+                values.setdefault(fact.definition.number, {})
+            elif isinstance(fact, Entered) and fact.definition in values:
+                values[fact.definition][fact.entity] = True
+            elif isinstance(fact, Exited) and fact.definition in values:
+                values[fact.definition].pop(fact.entity, None)
+            elif isinstance(fact, TraitComputed) and fact.definition in values:
+                values[fact.definition][fact.entity] = fact.value
+            elif isinstance(fact, DefinitionDeleted) and fact.number in values:
+                gone.append(_left(numbers[fact.number], values[fact.number], commit.at_ms, seq, last_entity))
+    return gone
+
+
+def _left(definition: Definition, values: dict[int, Any], at_ms: int, seq: int, last_entity: int) -> LeftBehind:
+    left = None
+    if definition.kind == "audience":
+        left = Left(definition.entity_type == "ACCOUNTS", at_ms, seq, last_entity)
+    there = {entity: value for entity, value in values.items() if value is not None}
+    return LeftBehind(definition.key, at_ms, seq, there, left)
+
+
+def closure(held: Definitions, wanted: Iterable[Definition]) -> list[Definition]:
+    """Return definitions with all that they refer to."""
+    by_key = {one.latest.key: one.active or one.latest for one in held.held.values()}
+    found: dict[int, Definition] = {}
+    stack = list(wanted)
+    while stack:
+        definition = stack.pop()
+        if definition.number in found:
+            continue
+        found[definition.number] = definition
+        keys = references(tree_of(definition.query, definition.entity_type, definition.kind))
+        stack += [by_key[key] for key in keys if key in by_key and key != definition.key]
+    return list(found.values())
+
+
+async def off_loop(space: "SpaceCore", work: Callable[[], Any]) -> Any:
+    """Do a scan: in a thread where the log is a file, at once where it is in memory."""
+    if isinstance(space.log, MemoryLog):
+        return work()
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+async def hindsight(
+    space: "SpaceCore", wanted: Iterable[Definition], held: Definitions, at_ms: int, known_seq: int | None
+) -> Hindsight:
+    """Return the world as it was at a time, with these definitions and all that they refer to."""
+    definitions = closure(held, wanted)
+    until_seq = space.log.last_seq if known_seq is None else known_seq
+    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    canonical = space.identity.canonical_map(known_seq)
+    living = {one.latest.key for one in held.held.values()}
+    keys = {key for d in definitions for key in references(tree_of(d.query, d.entity_type, d.kind))}
+
+    def work() -> Hindsight:
+        behind = left_behind(
+            space, {k for k in keys if k not in living and k in space.definitions_held.keys}, until_seq
+        )
+        world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
+        world.scan(space.log, until_seq, canonical)
+        world.decide(lambda entity, types: who.has_any_id_type(entity, types, at_ms))
+        return world
+
+    world: Hindsight = await off_loop(space, work)
+    return world
+
+
+async def preview(
+    space: "SpaceCore",
+    query: str,
+    entity_type: EntityType,
+    *,
+    options: Options,
+    trait: bool,
+    at_ms: int | None,
+    known_ms: int | None,
+    sample: int | None,
+    edit_of: str | None,
+) -> Preview:
+    """Evaluate a definition on all of history."""
+    kind: Any = "trait" if trait else "audience"
+    now_ms, known_seq = moment(space, at_ms, known_ms)
+    held = definitions_at(space, known_seq)
+    draft = Definition(
+        number=DRAFT,
+        id="draft",
+        kind=kind,
+        key="",
+        name="",
+        entity_type=entity_type,
+        query=query,
+        options=options,
+        created_ms=space.clock.now_ms(),
+        created_seq=space.log.last_seq,
+    )
+    if edit_of is not None:
+        edited = held.of(edit_of).latest
+        draft = replace(draft, created_ms=edited.created_ms, created_seq=edited.created_seq)
+        held.check_query(edited.key, query, entity_type, kind)
+    tree_of(query, entity_type, kind)
+    world = await hindsight(space, [draft], held, now_ms, known_seq)
+    members = world.members(DRAFT)
+    shown = members if sample is None else members[:sample]
+    return Preview(
+        size=len(members),
+        sample=tuple((entity, name_of(space, entity)) for entity in shown),
+        at_ms=now_ms,
+        known_seq=space.log.last_seq if known_seq is None else known_seq,
+    )
+
+
+def moment(space: "SpaceCore", at_ms: int | None, known_ms: int | None) -> tuple[int, int | None]:
+    """Return the time asked about, and up to which sequence the log is known then (None: all of it)."""
+    if known_ms is None:
+        return (space.clock.now_ms() if at_ms is None else at_ms), None
+    at = min(known_ms, at_ms) if at_ms is not None else known_ms
+    return at, space.log.seq_at(known_ms)
+
+
+async def members(
+    space: "SpaceCore", id_or_key: str, *, after: int, limit: int | None, at_ms: int | None, known_ms: int | None
+) -> list[tuple[int, int]]:
+    """Return (entity, since_ms) of members, in order of entity. In the past `since_ms` is the time asked about."""
+    if at_ms is None and known_ms is None:
+        held = space.definitions_held.of(id_or_key)
+        now = space.partition.members.get(held.latest.number, {})
+        chosen = sorted(entity for entity in now if entity > after)
+        return [(entity, now[entity]) for entity in chosen[:limit]]
+    time_ms, known_seq = moment(space, at_ms, known_ms)
+    then = definitions_at(space, known_seq)
+    held = then.of(id_or_key)
+    definition = held.active or held.latest
+    world = await hindsight(space, [definition], then, time_ms, known_seq)
+    found = [(entity, time_ms) for entity in world.members(definition.number) if entity > after]
+    return found[:limit]
+
+
+async def size_history(space: "SpaceCore", id_or_key: str) -> list[tuple[int, int, int]]:
+    """Return (day's start in ms, entries, exits) of each day with a change."""
+    number = space.definitions_held.of(id_or_key).latest.number
+
+    def work() -> list[tuple[int, int, int]]:
+        days: dict[int, list[int]] = {}
+        for commit in space.log.read():
+            for fact in commit.facts:
+                if isinstance(fact, Entered | Exited) and fact.definition == number:
+                    day = days.setdefault(fact.at_ms - fact.at_ms % DAY_MS, [0, 0])
+                    day[isinstance(fact, Exited)] += 1
+        return [(day, entries, exits) for day, (entries, exits) in sorted(days.items())]
+
+    found: list[tuple[int, int, int]] = await off_loop(space, work)
+    return found
+
+
+# -- one profile -----------------------------------------------------------------------------------------------------
+
+
+async def traits_of(space: "SpaceCore", entity: int, at_ms: int | None, known_ms: int | None) -> list[TraitRow]:
+    """Return all traits of an entity, sorted by key."""
+    if at_ms is None and known_ms is None:
+        now = space.partition.find(space.identity.canonical(entity))
+        if now is None:
+            return []
+        return _trait_rows(space, now, space.definitions_held, space.partition.members)
+    time_ms, known_seq = moment(space, at_ms, known_ms)
+    held = definitions_at(space, known_seq)
+    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    wanted = [one.active or one.latest for one in held.held.values()]
+    world = await hindsight_of(space, wanted, held, entity, time_ms, known_seq)
+    then = world.entity(who.canonical(entity))
+    return [] if then is None else _trait_rows(space, then, held, {})
+
+
+async def hindsight_of(
+    space: "SpaceCore",
+    wanted: list[Definition],
+    held: Definitions,
+    entity: int,
+    at_ms: int,
+    known_seq: int | None,
+) -> Hindsight:
+    """Return the world of one entity at a time: its own events, and where accounts matter those of all it is with."""
+    definitions = closure(held, wanted)
+    if any(definition.entity_type == "ACCOUNTS" for definition in definitions):
+        return await hindsight(space, definitions, held, at_ms, known_seq)
+    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    until_seq = space.log.last_seq if known_seq is None else known_seq
+    now = who.canonical(entity)
+    living = {one.latest.key for one in held.held.values()}
+    keys = {key for key in space.definitions_held.keys if key not in living}
+    behind = left_behind(space, keys, until_seq)
+    world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
+    canonical = space.identity.canonical_map(known_seq)
+    for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):
+        columns = space.log.columns_at(seq)
+        if columns is not None:
+            world.user(now)
+            world.feed(columns.select(columns.seq == seq), canonical)
+    world.decide(lambda one, types: who.has_any_id_type(one, types, at_ms))
+    return world
+
+
+def _trait_rows(
+    space: "SpaceCore", entity: Entity, held: Definitions, members: dict[int, dict[int, int]]
+) -> list[TraitRow]:
+    rows: list[TraitRow] = []
+    owned = {one.latest.key: one for one in held.held.values()}
+    keys = dict.fromkeys([*entity.traits, *entity.program.left])
+    for key in keys:
+        if key in owned:
+            continue
+        value = entity.custom_trait(key)
+        if value is not None:
+            written = entity.traits.get(key)
+            rows.append(TraitRow(key, value, "custom", "", written[0] if written else entity.program.left[key].at_ms))
+    for key, one in owned.items():
+        definition = one.latest
+        if (definition.entity_type == "ACCOUNTS") != entity.is_account:
+            continue
+        since = members.get(definition.number, {}).get(entity.number, definition.updated_ms)
+        if definition.kind == "audience":
+            rows.append(TraitRow(key, definition.number in entity.inside, "audience", definition.id, since))
+        elif definition.number in entity.values:
+            value = entity.values[definition.number]
+            rows.append(TraitRow(key, value, "computed_trait", definition.id, since))
+    return sorted(rows, key=lambda row: row.key)
+
+
+def events_of(space: "SpaceCore", entity: int) -> list[dict[str, Any]]:
+    """Return the messages of an entity in (timestamp, sequence) order."""
+    now = space.identity.canonical(entity)
+    events = space.events.events_of([now, *space.identity.absorbed_by(now)])
+    rows = []
+    for event in sorted(events, key=lambda e: (e.event_ms, e.seq)):
+        message = msgspec.json.decode(event.body)
+        message |= {
+            "seq": event.seq,
+            "event_ms": event.event_ms,
+            "received_ms": event.received_ms,
+            "source": event.source,
+            "message_id": event.message_id,
+        }
+        rows.append(message)
+    return rows
+
+
+def accounts_of(space: "SpaceCore", entity: int) -> list[int]:
+    """Return the accounts a user belongs to."""
+    user = space.partition.find(space.identity.canonical(entity))
+    return sorted(user.joined()) if isinstance(user, User) else []
+
+
+def users_of(space: "SpaceCore", entity: int) -> list[int]:
+    """Return the users of an account."""
+    account = space.partition.find(entity)
+    return sorted(account.users) if isinstance(account, Account) else []
+
+
+def rejected(space: "SpaceCore", before_seq: int | None, limit: int) -> list[tuple[int, int, Rejected]]:
+    """Return (sequence, recorded ms, refusal), newest first."""
+    found = [
+        (seq, commit.at_ms, fact)
+        for commit in space.log.read(0, None if before_seq is None else before_seq - 1)
+        for seq, fact in enumerate(commit.facts, commit.first_seq + len(commit.events))
+        if isinstance(fact, Rejected) and (before_seq is None or seq < before_seq)
+    ]
+    return found[::-1][:limit]
+
+
+def checked_options(options: Options) -> Options:
+    """Return options that can be used. Raises InvalidError."""
+    days = options.backfill_event_data_days
+    if days is not None and not 0 < days <= 36_500:
+        raise InvalidError(
+            "invalid_options",
+            f"backfillEventDataDays {days}: expected 1 to 36500",
+            field="options.backfillEventDataDays",
+        )
+    types = options.filter_by_external_ids
+    if types is not None and not types:
+        raise InvalidError(
+            "invalid_options", "filterByExternalIds: expected at least one id type", field="options.filterByExternalIds"
+        )
+    return options

@@ -1,0 +1,431 @@
+"""The core of a space: its log, identity, partition, definitions and clock, wired together.
+
+One task, `run`, does everything in turn: it closes the open group (what came in, the effects of what was folded),
+appends it, tells those who wait, and folds it. While the disk syncs, the next group fills. An effect and the cursor that
+says what it is the effect of go in one transaction; after a restart the tail is folded again and what is already in the
+log is not written twice. Live, recovery and replay fold the same entries in the same order.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import anyio
+import structlog
+
+from actors.backfill import Backfills
+from actors.checkpoint import PARTITION, Cut, load_core, load_definitions, loader, restore
+from actors.conditions.program import Asked
+from actors.definitions import SHADOW, Definitions
+from actors.door import Incoming
+from actors.group import Group
+from actors.identity import Identity
+from actors.identity_rules import SpaceSettings, settings_from_json
+from actors.partition import Partition
+from eventlog.clock import Clock
+from eventlog.entries import (
+    AnyFact,
+    Commit,
+    DefinitionDeleted,
+    DefinitionFailed,
+    DefinitionSaved,
+    DefinitionSwitched,
+    Erased,
+    Event,
+    IdAdded,
+    IdentityRulesChanged,
+    IdRefused,
+    IdSeenEarlier,
+    Merged,
+    Rejected,
+    Suppressed,
+    Ticked,
+    Unsuppressed,
+)
+from eventlog.errors import LogError
+from eventlog.log import Changes, Log
+from eventlog.messages import EventData, decode_data
+from eventlog.projections import ProfileHistory
+from eventlog.seen import SeenIds
+
+log = structlog.get_logger("turnout.space")
+
+EFFECTS: Final = "effects"  # the projection whose cursor says up to where effects are in the log
+FOLD_SLICE: Final = 256  # events folded before others get a turn
+IDENTITY_ROWS: Final = 50_000  # unsaved, before they are written with the next commit
+CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
+HISTORY_ROWS: Final = 200_000  # unsaved index rows, before they are written
+ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
+
+_IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
+_DEFINITION = (DefinitionSaved, DefinitionSwitched, DefinitionFailed, DefinitionDeleted)
+
+
+class SpaceCore:
+    """A space, running: takes events and facts in, folds them, keeps what is beside the log."""
+
+    def __init__(
+        self, space_id: str, store: Log, clock: Clock, *, suppression_key: bytes, active_max: int = ACTIVE_MAX
+    ) -> None:
+        """Use `space.open_space`."""
+        self.id = space_id
+        self.log = store
+        self.clock = clock
+        self.active_max = active_max
+        self._key = suppression_key
+        self.identity = Identity(store, suppression_key=suppression_key)
+        self.seen = SeenIds(store, self.identity.settings.dedupe_window_ms)
+        self.events = ProfileHistory(store)
+        core = load_core(store)
+        self.definitions_held = load_definitions(store) if core is not None else Definitions()
+        self._stored_entity = core.last_entity if core is not None else 0
+        self.partition = Partition(load=loader(store, lambda: self.partition, lambda: self._stored_entity))
+        self.incomplete: dict[int, int] = {}  # question -> since which sequence it is kept live; its past is missing
+        self.folded_seq = 0
+        self._effects: list[AnyFact] = []
+        self._effects_seq = store.cursor(EFFECTS)
+        self._group = Group(store.last_seq + 1)
+        self._closing: Group | None = None
+        self._wake = anyio.Event()
+        self._turned = anyio.Event()
+        self._failure: LogError | None = None  # of the last turn
+        self.backfills = Backfills(self)
+        self.defining = anyio.Lock()  # one change of the definitions is checked and folded at a time
+        self._start(core)
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    def _start(self, core: Any) -> None:
+        """Bring back the last checkpoint and fold the tail of the log."""
+        if core is not None:
+            self.folded_seq = self.log.cursor(PARTITION)
+            program = self.partition.program
+            program.born = dict(core.born)
+            held = self.definitions_held
+            self.partition.set_definitions(held.specs(), held.live(), tuple, self.folded_seq)
+            self.partition.take_effects()
+            self.incomplete = {
+                program.by_stable[stable].index: seq
+                for stable, seq in core.incomplete.items()
+                if stable in program.by_stable
+            }
+            restore(self.log, self.partition, core)
+        first = min(self.folded_seq, self.identity.cursor_seq, self.events.cursor_seq)
+        identity_seq, history_seq = self.identity.cursor_seq, self.events.cursor_seq
+        for commit in self.log.read(first):
+            if commit.last_seq > identity_seq:
+                self.identity.apply_commit(commit)
+            if commit.last_seq > history_seq:
+                for event in commit.events:
+                    if event.seq > history_seq:
+                        self.events.note_event(event)
+            if commit.last_seq > self.folded_seq:
+                for _ in self._fold(commit, None):
+                    pass
+        self.seen.restore(self.clock.now_ms())
+
+    # -- the one task ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write and fold until cancelled."""
+        while True:
+            while self.is_busy:
+                await self._turn()
+            self._turned.set()
+            self._turned = anyio.Event()
+            await self._wake.wait()
+            self._wake = anyio.Event()
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether something waits to be written or folded."""
+        return bool(self._group or self._effects or self._closing is not None)
+
+    def _stir(self) -> None:
+        self._wake.set()
+
+    async def _turn(self) -> None:
+        group = self._closing = self._group
+        effects, self._effects = self._effects, []
+        group.facts.extend(effects)
+        commit = group.close(self.clock.now_ms())
+        if effects or self._effects_seq < self.folded_seq:
+            group.changes.append(Changes(EFFECTS, self.folded_seq))
+        count = len(commit.events) + len(commit.facts)
+        self._group = Group(commit.first_seq + count)
+        identity_changes = None
+        if count and self.identity.unsaved_rows > IDENTITY_ROWS:
+            identity_changes = self.identity.pending_changes(commit.last_seq)
+            if identity_changes is not None:
+                group.changes.append(identity_changes)
+        try:
+            if count:
+                await self.log.append([commit], group.changes)
+            else:
+                await self.log.store(group.changes)
+        except LogError as error:
+            await self._failed(group, effects, error)
+            return
+        self._effects_seq = self.folded_seq
+        if identity_changes is not None:
+            self.identity.stored(identity_changes)
+        for event in commit.events:
+            self.seen.note(event)
+            self.events.note_event(event)
+        group.end()
+        for _ in self._fold(commit, group.datas):
+            await anyio.lowlevel.checkpoint()
+        self._closing = None
+        await self._write_behind()
+
+    async def _failed(self, group: Group, effects: list[AnyFact], error: LogError) -> None:
+        """Forget what was decided for a group that could not be stored, and what joined after it."""
+        log.error("append_failed", space=self.id, error=str(error), events=len(group.events))
+        later = self._group
+        self._group = Group(self.log.last_seq + 1)
+        self._effects = effects
+        self._closing = None
+        for one in (group, later):
+            self.seen.discard(event.message_id for event in one.events)
+        self.identity = Identity(self.log, suppression_key=self._key)
+        for commit in self.log.read(self.identity.cursor_seq):
+            self.identity.apply_commit(commit)
+        group.end(error)
+        later.end(error)
+        self._failure = error
+        self._turned.set()
+        self._turned = anyio.Event()
+        # Effects are kept; they are written with whatever comes next, at the latest with the next tick.
+        await self._wake.wait()
+        self._wake = anyio.Event()
+
+    async def _write_behind(self) -> None:
+        try:
+            if self.events.pending_rows > HISTORY_ROWS:
+                await self._store_history()
+            if len(self.partition.changed) > CHANGED_MAX:
+                await self.checkpoint()
+        except LogError as error:  # nothing is lost: it is in memory and in the log, and is tried again
+            log.error("write_behind_failed", space=self.id, error=str(error))
+
+    async def _store_history(self) -> None:
+        changes = self.events.pending_changes()
+        if changes is not None:
+            await self.log.store([changes])
+            self.events.stored(changes)
+
+    async def checkpoint(self) -> None:
+        """Store the partition as it is. Only while nothing folds and all effects are in the log."""
+        if self.backfills.is_merging or self._effects or self._effects_seq < self.folded_seq:
+            return
+        cut = Cut(self.partition)
+        while cut.dump_slice():
+            await anyio.lowlevel.checkpoint()
+        asked = self.partition.program.asked_by_index
+        incomplete = {asked[index].stable: seq for index, seq in self.incomplete.items()}
+        await self.log.store([cut.changes(self.definitions_held, incomplete, self.folded_seq)])
+        cut.stored()
+        self._stored_entity = self.partition.last_entity
+        self._put_away()
+
+    def _put_away(self) -> None:
+        entities = self.partition.entities
+        excess = len(entities) - self.active_max
+        if excess > 0:
+            for number in [n for n in entities if n not in self.partition.changed][:excess]:
+                del entities[number]
+
+    async def close(self) -> None:
+        """Store what is not yet stored; the log itself stays open."""
+        await self.settle()
+        last_seq = self.log.last_seq
+        identity_changes = self.identity.pending_changes(last_seq)
+        if identity_changes is not None:
+            await self.log.store([identity_changes])
+            self.identity.stored(identity_changes)
+        await self._store_history()
+        if self.partition.changed or self.log.cursor(PARTITION) < self.folded_seq:
+            await self.checkpoint()
+
+    # -- folding -----------------------------------------------------------------------------------------------------
+
+    def _fold(self, commit: Commit, datas: list[EventData] | None) -> Iterator[None]:
+        """Fold what of a commit is not folded yet; yields now and then."""
+        partition = self.partition
+        after = self.folded_seq
+        caused: dict[int, list[AnyFact]] = {}
+        rest: list[tuple[int, AnyFact]] = []
+        first, last = commit.first_seq, commit.first_seq + len(commit.events)
+        for seq, fact in enumerate(commit.facts, last):
+            if isinstance(fact, _IDENTITY) and first <= fact.cause_seq < last:
+                caused.setdefault(fact.cause_seq, []).append(fact)
+            else:
+                rest.append((seq, fact))
+        for place, event in enumerate(commit.events):
+            if event.seq <= after:
+                continue
+            if event.kind:
+                data = datas[place] if datas is not None else decode_data(event.body)
+                partition.fold_event(event, data, caused.get(event.seq, ()))
+            self._folded(event.seq)
+            if place % FOLD_SLICE == FOLD_SLICE - 1:
+                yield
+        for seq, fact in rest:
+            if seq > after:
+                self._fold_fact(fact, seq, commit.at_ms)
+                self._folded(seq)
+        self._folded(commit.last_seq)
+
+    def _folded(self, seq: int) -> None:
+        effects = self.partition.take_effects()
+        if effects and seq > self._effects_seq:
+            self._effects.extend(effects)
+        self.folded_seq = max(self.folded_seq, seq)
+
+    def _fold_fact(self, fact: AnyFact, seq: int, at_ms: int) -> None:
+        partition = self.partition
+        if isinstance(fact, Ticked):
+            partition.cause_seq = seq
+            partition.advance(fact.at_ms)
+        elif isinstance(fact, _DEFINITION):
+            partition.cause_seq = seq
+            partition.advance(at_ms)
+            self._fold_definition(fact, seq)
+        elif isinstance(fact, Erased | IdAdded | Merged):
+            partition.cause_seq = seq
+            partition.advance(at_ms)
+            partition.fold_fact(fact, seq)
+        elif isinstance(fact, IdentityRulesChanged):
+            self.seen_window_changed(settings_from_json(fact.rules))
+
+    def _fold_definition(self, fact: AnyFact, seq: int) -> None:
+        partition, held = self.partition, self.definitions_held
+        if isinstance(fact, DefinitionDeleted):
+            node = partition.program.nodes.get(fact.number)
+            if node is not None:
+                partition.leave_behind(node, node.key, seq)
+        if not held.apply(fact, seq):
+            return
+        new = partition.set_definitions(held.specs(), held.live(), self.everyone, seq)
+        for asked in new:
+            if any(subscription.after_seq < seq for subscription in asked.subscriptions):
+                self.incomplete[asked.index] = seq
+        used = {asked.index for asked in partition.program.asked.values()}
+        self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
+        partition.refresh_sayings()
+        if isinstance(fact, DefinitionSwitched):
+            self.backfills.switch(fact.number)
+        elif isinstance(fact, DefinitionSaved):
+            self.backfills.wake()
+
+    def everyone(self) -> list[int]:
+        """Return all entities."""
+        return sorted([*self.identity.entities("users"), *self.identity.entities("accounts")])
+
+    def shadow_of(self, number: int) -> int:
+        """Return under which number the version that is to follow gathers."""
+        return number + SHADOW if number + SHADOW in self.partition.program.nodes else number
+
+    def asked_of(self, number: int) -> list[Asked]:
+        """Return the questions of a definition's version that is to follow (or of its only one)."""
+        program = self.partition.program
+        node = program.nodes.get(number)
+        if node is None:
+            return []
+        nodes = [node, *node.quantified]
+        asked = [a for one in nodes for a in (one.asked, one.present) if a is not None]
+        asked += [a for one in nodes for leaf in one.leaves for a in leaf.asked]
+        return list(dict.fromkeys(asked))
+
+    def seen_window_changed(self, settings: SpaceSettings) -> None:
+        """Take a new window for duplicates into use."""
+        self.seen.window_ms = settings.dedupe_window_ms
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    async def ingest(self, accepted: Sequence[Incoming], rejected: Sequence[Rejected], source: str) -> list[Rejected]:
+        """Take accepted messages and record rejected ones; return once durable, with every refusal."""
+        refused = list(rejected)
+        group = await self._room()
+        group.facts.extend(rejected)
+        now_ms = self.clock.now_ms()
+        add, resolve = self.seen.add, self.identity.resolve
+        for one in accepted:
+            if self.identity.suppressed_id(one.ids) is not None:
+                refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
+                continue
+            if not add(one.message_id, now_ms):
+                continue
+            seq = group.next_seq
+            resolution = resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
+            if resolution.refusal:
+                self.seen.discard((one.message_id,))
+                refused.append(self._refusal(group, one, source, resolution.refusal, resolution.message))
+                continue
+            if resolution.facts:
+                group.facts.extend(resolution.facts)
+            group.events.append(
+                Event(
+                    seq,
+                    one.event_ms,
+                    now_ms,
+                    resolution.profile,
+                    resolution.account,
+                    one.kind,
+                    one.name,
+                    source,
+                    one.message_id,
+                    one.body,
+                )
+            )
+            group.datas.append(one.data)
+        if group:
+            self._stir()
+            await group.durable()
+        return refused
+
+    async def _room(self) -> Group:
+        """Return the open group once it has room."""
+        while self._group.is_full:
+            self._stir()
+            await self._group.ended()
+        return self._group
+
+    def _refusal(self, group: Group, one: Incoming, source: str, code: str, message: str) -> Rejected:
+        kept = b"" if code == "suppressed" else one.body
+        message_id = "" if code == "suppressed" else one.message_id
+        refusal = Rejected(one.index, message_id, code, f"batch[{one.index}]: {message}", source, kept)
+        group.facts.append(refusal)
+        return refusal
+
+    async def settle(self) -> None:
+        """Return once everything acknowledged so far has been folded and its effects are durable."""
+        self._failure = None
+        while self.is_busy and self._failure is None:
+            self._stir()
+            await self._turned.wait()
+
+    async def advance(self) -> None:
+        """Fire every timer due by the clock's now, and return once the effects are durable."""
+        await self.settle()
+        due_ms = self.partition.timers.next_ms()
+        now_ms = self.clock.now_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            await self.record([Ticked(now_ms)])
+        await self.settle()
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next timer is due, or None."""
+        return self.partition.timers.next_ms()
+
+    async def record(self, facts: Sequence[AnyFact], changes: Sequence[Changes] = ()) -> int:
+        """Append facts, with projection changes, in one transaction; return the first one's sequence once durable."""
+        group = self._group
+        place = len(group.facts)
+        group.facts.extend(facts)
+        group.changes.extend(changes)
+        for fact in facts:
+            if isinstance(fact, IdentityRulesChanged | Suppressed | Unsuppressed | Erased):
+                self.identity.apply(fact)
+        self._stir()
+        commit = await group.durable()
+        return commit.first_seq + len(commit.events) + place
