@@ -1,0 +1,210 @@
+"""Exports as jobs: queued, run one at a time, kept as files until they expire. They survive a restart.
+
+An export is a snapshot as of its request: who is in it is taken before the request is answered, ids added later are
+left out. One that a restart cut short is taken again as it was at, and known at, the moment of its request. Beside each
+file lies its record as JSON; the folder holds personal data and is closed to other users of the machine.
+"""
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+from typing import Literal as OneOf
+
+import msgspec
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.space_api import DefinitionView, SpaceApi
+from adapters.export import ExportSpec, Snapshot, take_snapshot, write_export
+from eventlog.clock import Clock
+from eventlog.errors import NotFoundError, TooManyError
+
+KEEP_MS: Final = 7 * 24 * 3600 * 1000  # how long a finished file stays; setting exports.keepDays
+WAITING_MAX: Final = 20  # each holds its snapshot in memory, 8 MB a million members
+ROWS_PER_S_GUESS: Final = 150_000  # until an export has been measured
+WAIT_MS: Final = 10_000  # what a client that meets a full queue is told to wait
+SPEED_ROWS_MIN: Final = 10_000  # fewer rows say nothing about speed
+
+log = structlog.get_logger(__name__)
+
+Status = OneOf["PENDING", "RUNNING", "READY", "FAILED"]
+
+
+class ExportRecord(Struct, frozen=True, omit_defaults=True):
+    """An export and how far it is."""
+
+    id: str  # "exp_…"
+    space_id: str
+    definition_id: str
+    spec: ExportSpec
+    created_ms: int
+    at_ms: int
+    known_seq: int
+    requested_by: str = ""
+    file_name: str = ""
+    status: Status = "PENDING"
+    progress: float = 0.0  # 0-1
+    estimated_s: float | None = None  # seconds left
+    rows: int | None = None  # lines after the header, once it is known
+    size_bytes: int | None = None
+    finished_ms: int | None = None
+    expires_ms: int | None = None
+    failure: str | None = None
+
+
+class Exports:
+    """The exports of all spaces of a data directory."""
+
+    def __init__(self, folder: Path, clock: Clock, space: Callable[[str], SpaceApi], *, keep_ms: int = KEEP_MS) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._space = space
+        self._keep_ms = keep_ms
+        self._records: dict[str, ExportRecord] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._rows_per_s: float = ROWS_PER_S_GUESS
+
+    def start(self) -> None:
+        """Load what an earlier process left and go on with what it had not finished."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in (*self._folder.glob("*.spool"), *self._folder.glob("*.partial")):
+            leftover.unlink()
+        for path in self._folder.glob("*.json"):
+            record = msgspec.json.decode(path.read_bytes(), type=ExportRecord)
+            self._records[record.id] = record
+        self._purge()
+        for record in sorted(self._records.values(), key=lambda record: record.created_ms):
+            if record.status in ("PENDING", "RUNNING"):
+                self._launch(record, None)
+            elif record.status == "READY" and not self.path(record).exists():
+                self._save(replace(record, status="FAILED", failure="its file is gone from the data directory"))
+
+    async def close(self) -> None:
+        """Stop what is running; the next `start` takes it up again."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def create(self, space: SpaceApi, view: DefinitionView, spec: ExportSpec, *, actor: str = "") -> ExportRecord:
+        """Take the snapshot, queue the export and return it. Raises TooManyError when too many are waiting."""
+        self._purge()
+        if len(self._tasks) >= WAITING_MAX:
+            raise TooManyError(
+                "too_many_exports",
+                f"{WAITING_MAX} exports are waiting; try again when one has finished",
+                retry_after_ms=WAIT_MS,
+            )
+        snapshot = await take_snapshot(space, view)
+        snapshot = replace(snapshot, entities=array("q", snapshot.entities))
+        record = ExportRecord(
+            id=f"exp_{token_hex(12)}",
+            space_id=space.id,
+            definition_id=view.definition.id,
+            spec=spec,
+            created_ms=self._clock.now_ms(),
+            at_ms=snapshot.at_ms,
+            known_seq=snapshot.known_seq,
+            requested_by=actor,
+            file_name=f"{view.definition.key}-{spec.format}.csv",
+            estimated_s=round(len(snapshot.entities) / self._rows_per_s, 1),
+        )
+        self._save(record)
+        self._launch(record, snapshot)
+        return record
+
+    def get(self, space_id: str, definition_id: str, export_id: str) -> ExportRecord:
+        """Return an export of this audience or trait. Raises NotFoundError, once it has expired too."""
+        self._purge()
+        record = self._records.get(export_id)
+        if record is None or (record.space_id, record.definition_id) != (space_id, definition_id):
+            raise NotFoundError("not_found", f"no export {export_id[:64]!r} here; they expire, ask for another")
+        return record
+
+    def all(self, space_id: str, definition_id: str) -> list[ExportRecord]:
+        """Return the exports of an audience or trait, oldest first."""
+        self._purge()
+        mine = [r for r in self._records.values() if (r.space_id, r.definition_id) == (space_id, definition_id)]
+        return sorted(mine, key=lambda record: (record.created_ms, record.id))
+
+    def path(self, record: ExportRecord) -> Path:
+        """Return where the file of an export lies once it is READY."""
+        return self._folder / f"{record.id}.csv"
+
+    async def drop_space(self, space_id: str) -> int:
+        """Delete every export of a space (a person was erased from it) and return how many there were."""
+        mine = [record for record in self._records.values() if record.space_id == space_id]
+        for record in mine:
+            if task := self._tasks.get(record.id):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            self._forget(record)
+        return len(mine)
+
+    async def finished(self, export_id: str) -> None:
+        """Return once the export is READY or FAILED."""
+        if task := self._tasks.get(export_id):
+            await asyncio.gather(task, return_exceptions=True)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _launch(self, record: ExportRecord, snapshot: Snapshot | None) -> None:
+        task = asyncio.create_task(self._run(record, snapshot), name=f"export {record.id}")
+        self._tasks[record.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+
+    async def _run(self, record: ExportRecord, snapshot: Snapshot | None) -> None:
+        async with self._one_at_a_time:
+            record = self._save(replace(record, status="RUNNING", progress=0.0))
+            began_s = time.perf_counter()
+            try:
+                space = self._space(record.space_id)
+                view = space.definition(record.definition_id)
+                if snapshot is None:
+                    snapshot = await take_snapshot(space, view, at_ms=record.at_ms, known_ms=record.at_ms)
+                path = self.path(record)
+                rows = await write_export(
+                    space, view, record.spec, path, snapshot=snapshot, progress=lambda share: self._tell(record, share)
+                )
+                path.chmod(0o600)
+            except Exception as error:
+                log.exception("export_failed", export=record.id)
+                self._finish(replace(record, status="FAILED", failure=f"{type(error).__name__}: {error}"))
+                return
+            if len(snapshot.entities) > SPEED_ROWS_MIN:
+                self._rows_per_s = len(snapshot.entities) / (time.perf_counter() - began_s)
+            self._finish(replace(record, status="READY", progress=1.0, rows=rows, size_bytes=path.stat().st_size))
+
+    def _tell(self, record: ExportRecord, share: float) -> None:
+        """Note the share done. Called from the formatting thread too: it replaces one value of a dict."""
+        total_s = record.estimated_s or 0.0
+        self._records[record.id] = replace(record, progress=share, estimated_s=round(total_s * (1 - share), 1))
+
+    def _finish(self, record: ExportRecord) -> None:
+        now_ms = self._clock.now_ms()
+        self._save(replace(record, finished_ms=now_ms, expires_ms=now_ms + self._keep_ms, estimated_s=0.0))
+
+    def _save(self, record: ExportRecord) -> ExportRecord:
+        self._records[record.id] = record
+        path = self._folder / f"{record.id}.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(record))
+        fresh.replace(path)
+        return record
+
+    def _purge(self) -> None:
+        now_ms = self._clock.now_ms()
+        for record in list(self._records.values()):
+            if record.expires_ms is not None and record.expires_ms <= now_ms:
+                self._forget(record)
+
+    def _forget(self, record: ExportRecord) -> None:
+        self._records.pop(record.id, None)
+        for path in (self.path(record), self._folder / f"{record.id}.json"):
+            path.unlink(missing_ok=True)

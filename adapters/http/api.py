@@ -1,0 +1,171 @@
+"""The HTTP APIs other than tracking, as one ASGI app: management, Turnout's own routes, the Profile API, OpenAPI.
+
+Litestar routes, decodes and describes. Around it lies a thin layer (`Edge`) that lets a request in by its token before
+it is routed, so that without one every path answers 401, also one that is not there; keeps `/` and `%` inside an id of
+the path apart from the path's own; answers in the media type that `Accept` asks for; and gives each answer its
+`Request-Id`. What a route takes beside a token stands in one table, `access.ROUTE_SCOPES`.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from adapters.export_jobs import Exports
+from adapters.http import profiles
+from adapters.http.access import ROUTE_SCOPES, SPACELESS_ROUTES
+from adapters.http.auth import authorize
+from adapters.http.context import Api, Parts
+from adapters.http.edge import Edge
+from adapters.http.envelopes import provide_page
+from adapters.http.management import (
+    audiences,
+    audit_events,
+    changes,
+    definitions,
+    deliveries,
+    destinations,
+    exports,
+    members,
+    regulations,
+    sources,
+    spaces,
+    tokens,
+    traits,
+)
+from adapters.http.management import previews as preview_routes
+from adapters.http.openapi import describe_errors
+from adapters.http.previews import Previews
+from adapters.http.refusals import Problem, answer_to, problem_of
+from eventlog.entries import TokenRecord
+from eventlog.errors import ForbiddenError, NotFoundError
+
+BODY_BYTES_MAX: Final = 2 * 1024 * 1024  # the largest is a regulation of 5,000 ids; ours
+
+ROUTES: Final[list[ControllerRouterHandler]] = [
+    *spaces.ROUTES,
+    *sources.ROUTES,
+    *tokens.ROUTES,
+    *audit_events.ROUTES,
+    *regulations.ROUTES,
+    *audiences.ROUTES,
+    *preview_routes.ROUTES,
+    *members.ROUTES,
+    *exports.ROUTES,
+    *traits.ROUTES,
+    *definitions.ROUTES,
+    *changes.ROUTES,
+    *destinations.ROUTES,
+    *deliveries.ROUTES,
+    *profiles.ROUTES,
+]
+
+log = structlog.get_logger(__name__)
+
+
+def build_api(daemon: Parts) -> Edge:
+    """Return the app. Its lifespan takes up the exports that are unfinished, and in the end stops what is running."""
+    api = Api(daemon, Exports(daemon.data_dir / "exports", daemon.clock, daemon.space), Previews())
+    app = Litestar(
+        ROUTES,
+        dependencies={"page": Provide(provide_page, sync_to_thread=False)},
+        exception_handlers={Exception: _answer_error},
+        guards=[_guard],
+        lifespan=[lambda _: api.running()],
+        logging_config=None,
+        openapi_config=_openapi(),
+        request_max_body_size=BODY_BYTES_MAX,
+        state=State({"api": api}),
+    )
+    _check_table(app)
+    describe_errors(app.openapi_schema)
+    return Edge(app, lambda: daemon.gate)
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Turnout",
+        version=version("turnout"),
+        description="Audiences and computed traits in real time: the management API and the Profile API.",
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer"),
+                "basic": SecurityScheme(type="http", scheme="basic", description="the token as user name"),
+            }
+        ),
+        security=[{"bearer": []}, {"basic": []}],
+        use_handler_docstrings=True,
+        path="/schema",
+        render_plugins=[JsonRenderPlugin()],
+    )
+
+
+def served_routes(app: Litestar) -> set[str]:
+    """Return every `METHOD /path` that an app serves, those that Litestar answers by itself left out."""
+    return {
+        f"{method} {route.path_format}"
+        for route in app.routes
+        for method in getattr(route, "methods", ())
+        if method != "OPTIONS"
+    }
+
+
+def _check_table(app: Litestar) -> None:
+    """Refuse to start with a route that the table does not know, or a line of it that no route serves."""
+    differing = served_routes(app) ^ set(ROUTE_SCOPES)
+    assert not differing, f"routes and the table of their scopes differ: {sorted(differing)}"
+
+
+def _guard(connection: ASGIConnection[Any, Any, TokenRecord, State], _: BaseRouteHandler) -> None:
+    """Check the route's scope, and that the token is let into the space that the path names."""
+    scope: Mapping[str, Any] = connection.scope
+    route = f"{scope['method']} {scope['path_template']}"
+    token: TokenRecord = connection.auth
+    authorize(token, ROUTE_SCOPES[route])
+    if token.space_id and route in SPACELESS_ROUTES:
+        raise ForbiddenError("forbidden", f"the token is for the space {token.space_id} alone; this is above spaces")
+    named = connection.path_params.get("space_id")
+    if named is not None and token.space_id:
+        api: Api = connection.app.state.api
+        try:
+            space_id = api.daemon.control.space(named).id
+        except NotFoundError:
+            space_id = named  # not told from a space of others
+        authorize(token, ROUTE_SCOPES[route], space_id)
+
+
+def _answer_error(request: Request[Any, Any, State], error: Exception) -> Response[Any]:
+    """Answer what a handler, or Litestar before it, raised, in the envelope of the API that was asked."""
+    problem = _of_litestar(error) if isinstance(error, HTTPException) else problem_of(error)
+    if problem.status >= 500:
+        log.error(
+            "request_failed", path=request.scope["path"], request_id=request.scope.get("request_id"), exc_info=error
+        )
+    body, headers = answer_to(problem, request.scope["path"])
+    return Response(body, status_code=problem.status, headers=headers, media_type="application/json")
+
+
+def _of_litestar(error: HTTPException) -> Problem:
+    """Word what Litestar found wrong with a request."""
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        wrong = [(str(item.get("key") or "") or None, str(item.get("message", ""))) for item in error.extra]
+        return Problem.of_fields(400, "invalid", wrong)
+    status = 400 if error.status_code == 422 else error.status_code
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "invalid")
+    message = {
+        404: "there is nothing here; the API is described at /schema/openapi.json",
+        405: "this path does not take this method",
+        413: f"the body has more than {BODY_BYTES_MAX} bytes",
+    }.get(status, error.detail)
+    return Problem.of_fields(status, code if status < 500 else "internal_error", [(None, message)])

@@ -1,0 +1,1 @@
+"""The management API: spaces, sources, audiences, computed traits, destinations, regulations, tokens, audit."""

@@ -1,0 +1,190 @@
+"""Previews: size and a sample of any definition on history, worked out in the background and kept for a while.
+
+Nothing is created by one. A preview of an edit also tells who would stay, enter and leave; with `sizes` it tells how
+large the audience was at moments of the past (each the truth in hindsight, see contract section 3).
+"""
+
+import asyncio
+from collections import OrderedDict
+from secrets import token_hex
+from typing import Final
+from typing import Literal as OneOf
+
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.space_api import EntityType, SpaceApi
+from eventlog.entries import Options
+from eventlog.errors import NotFoundError, TurnoutError
+
+KEPT_MAX: Final = 500  # finished previews in memory, the oldest forgotten first
+RUNNING_MAX: Final = 2  # each is a scan of history in a thread; more would only share two cores
+WAITING_MAX: Final = 100
+SAMPLE_MAX: Final = 100
+SIZES_MAX: Final = 60  # each moment is a scan
+
+log = structlog.get_logger(__name__)
+
+Status = OneOf["RUNNING", "COMPLETED", "FAILED"]
+Named = tuple[str, str]  # an entity's own id, its name
+
+
+class PreviewSpec(Struct, frozen=True):
+    """What to preview."""
+
+    query: str
+    entity_type: EntityType
+    options: Options = Options()
+    trait: bool = False
+    at_ms: int | None = None
+    known_ms: int | None = None
+    edit_of: str | None = None  # the id of an audience that this would replace
+    sample: int = 10
+    sizes_at_ms: tuple[int, ...] = ()
+
+
+class Side(Struct, frozen=True):
+    """Some of those an edit would keep, add or remove, and how many they are."""
+
+    count: int
+    sample: tuple[Named, ...]
+
+
+class Difference(Struct, frozen=True):
+    """What an edit would change."""
+
+    stay: Side
+    enter: Side
+    leave: Side
+
+
+class PreviewRecord(Struct, frozen=True):
+    """A preview and, once it is there, its answer."""
+
+    id: str
+    space_id: str
+    spec: PreviewSpec
+    status: Status = "RUNNING"
+    size: int | None = None
+    sample: tuple[Named, ...] = ()
+    at_ms: int | None = None
+    known_seq: int | None = None
+    difference: Difference | None = None
+    sizes: tuple[tuple[int, int], ...] = ()  # (moment, size then)
+    failure: str | None = None
+
+
+class Previews:
+    """The previews asked for lately."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[str, PreviewRecord] = OrderedDict()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running = asyncio.Semaphore(RUNNING_MAX)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no more are taken for now."""
+        return len(self._tasks) >= WAITING_MAX
+
+    def start(self, space: SpaceApi, spec: PreviewSpec) -> PreviewRecord:
+        """Start a preview and return it."""
+        record = PreviewRecord(f"pre_{token_hex(9)}", space.id, spec)
+        self._records[record.id] = record
+        while len(self._records) > KEPT_MAX + WAITING_MAX:
+            self._records.popitem(last=False)
+        task = asyncio.create_task(self._run(space, record), name=f"preview {record.id}")
+        self._tasks[record.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+        return record
+
+    def get(self, space_id: str, preview_id: str) -> PreviewRecord:
+        """Return a preview. Raises NotFoundError, once it is forgotten too."""
+        record = self._records.get(preview_id)
+        if record is None or record.space_id != space_id:
+            raise NotFoundError("not_found", f"no preview {preview_id[:64]!r}; previews are kept for a while only")
+        return record
+
+    async def finished(self, preview_id: str) -> None:
+        """Return once the preview is COMPLETED or FAILED."""
+        if task := self._tasks.get(preview_id):
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop what is running."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, space: SpaceApi, record: PreviewRecord) -> None:
+        async with self._running:
+            try:
+                done = await evaluate(space, record)
+            except TurnoutError as error:
+                done = replace(record, status="FAILED", failure=str(error))
+            except Exception as error:
+                log.exception("preview_failed", preview=record.id)
+                done = replace(record, status="FAILED", failure=f"it could not be worked out: {type(error).__name__}")
+            if record.id in self._records:
+                self._records[record.id] = done
+
+
+async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
+    """Return the preview with its answer."""
+    spec = record.spec
+    await space.settle()
+    whole = spec.edit_of is not None
+    found = await space.preview(
+        spec.query,
+        spec.entity_type,
+        options=spec.options,
+        trait=spec.trait,
+        at_ms=spec.at_ms,
+        known_ms=spec.known_ms,
+        sample=None if whole else spec.sample,
+        edit_of=spec.edit_of,
+    )
+    entities = [entity for entity, _ in found.sample]
+    difference = None
+    if spec.edit_of is not None:
+        now = await space.members(spec.edit_of, at_ms=spec.at_ms, known_ms=spec.known_ms)
+        difference = compare(space, {entity for entity, _ in now}, set(entities), spec.sample)
+    sizes = []
+    for moment_ms in spec.sizes_at_ms:
+        then = await space.preview(
+            spec.query,
+            spec.entity_type,
+            options=spec.options,
+            trait=spec.trait,
+            at_ms=moment_ms,
+            known_ms=spec.known_ms,
+            sample=0,
+            edit_of=spec.edit_of,
+        )
+        sizes.append((moment_ms, then.size))
+    return replace(
+        record,
+        status="COMPLETED",
+        size=found.size,
+        sample=named(space, entities[: spec.sample]),
+        at_ms=found.at_ms,
+        known_seq=found.known_seq,
+        difference=difference,
+        sizes=tuple(sizes),
+    )
+
+
+def compare(space: SpaceApi, before: set[int], after: set[int], sample: int) -> Difference:
+    """Return who stays, enters and leaves, with samples in order of entity."""
+
+    def side(entities: set[int]) -> Side:
+        return Side(len(entities), named(space, sorted(entities)[:sample]))
+
+    return Difference(side(before & after), side(after - before), side(before - after))
+
+
+def named(space: SpaceApi, entities: list[int]) -> tuple[Named, ...]:
+    """Return entities with their own ids and names."""
+    return tuple((space.public_id(entity), space.name_of(entity)) for entity in entities)
