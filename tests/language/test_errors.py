@@ -246,16 +246,16 @@ def test_a_text_that_would_grow_over_the_bound_when_spelled_out_is_refused() -> 
 
 
 @pytest.mark.parametrize(
-    ("opening", "closing"),
-    [("(", ")"), ("NOT ", ""), ("event('A').where(", ").count() >= 1"), ("NOT (", ")"), ("trait('x') = (", ")")],
+    ("opening", "closing", "cost"),
+    [("(", ")", 1), ("NOT ", "", 1), ("event('A').where(", ").count() >= 1", 1), ("NOT (", ")", 2)],
 )
-def test_deep_nesting_is_refused_before_anything_recurses(opening: str, closing: str) -> None:
-    levels = DEPTH_MAX // (opening.count("NOT") + 1 if "NOT (" in opening else 1)
-    if "trait" not in opening:
-        parse(f"{opening * (levels - 2)}audience('k'){closing * (levels - 2)}")
-    for depth in (levels + 1, 3_000):
+def test_deep_nesting_is_refused_before_anything_recurses(opening: str, closing: str, cost: int) -> None:
+    deepest = (DEPTH_MAX - 1) // cost  # the brackets of audience() are one
+    parse(f"{opening * deepest}audience('k'){closing * deepest}")
+    for depth in (deepest + 1, 3_000):
         error = _error(f"{opening * depth}audience('k'){closing * depth}"[:DEFINITION_CHARS_MAX])
         assert "inside one another" in error.found
+        assert f"number {DEPTH_MAX + 1} " in error.found
 
 
 def test_prefixes_side_by_side_are_not_deep() -> None:
