@@ -9,8 +9,9 @@ from msgspec import msgpack
 
 from actors.external_ids import ExternalId
 from actors.identity import REFUSAL_CODES, Identity, Resolution
+from actors.identity_rows import STATE_VERSION, Header
 from actors.identity_rules import DAY_MS
-from actors.identity_store import PROJECTION, STATE_VERSION, Header
+from actors.identity_store import PROJECTION
 from eventlog.entries import Erased, IdAdded, IdRefused, IdSeenEarlier, Merged, Suppressed, Unsuppressed
 from eventlog.log import META, Changes, Log
 from eventlog.memory import MemoryLog
