@@ -2,8 +2,8 @@
 
 From the moment a definition is in the log its questions are kept live; only events before that are missing. A scan
 off the event loop gathers their states, they are added to those kept live slice by slice, and `DefinitionSwitched`
-makes the version decide: no event is lost or counted twice. One runs at a time, the others wait in order of creation. A kill loses
-nothing: what was not switched in is gathered again.
+makes the version decide: no event is lost or counted twice. One runs at a time, the others wait in order of creation.
+A kill loses nothing: what was not switched in is gathered again.
 """
 
 from collections.abc import Iterable

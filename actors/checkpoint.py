@@ -1,7 +1,7 @@
 """Checkpoints: the partition's state beside the log, so a start folds only the tail, and cold actors leave memory.
 
-A checkpoint is a consistent cut: all that changed since the last one, stored in one transaction with the sequence it was
-folded up to. It is taken between two commits, when every effect so far is in the log.
+A checkpoint is a consistent cut: all that changed since the last one, stored in one transaction with the sequence it
+was folded up to. It is taken between two commits, when every effect so far is in the log.
 """
 
 from collections.abc import Callable, Iterator

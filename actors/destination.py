@@ -296,9 +296,8 @@ class DestinationActor:
             assert self._bucket is not None
             paid = buckets.take(self._bucket, now_ms, self.adapter.asks_max)
             probe = self.ledger.state.breaker.state != "closed"
-            picked, finished = await self._pick(
-                now_ms, 1 if probe else self.adapter.batch_max, affordable=paid is not None
-            )
+            most = 1 if probe else self.adapter.batch_max
+            picked, finished = await self._pick(most, affordable=paid is not None)
             moved |= finished
             if not picked or paid is None:
                 break

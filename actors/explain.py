@@ -1,8 +1,8 @@
 """Why somebody is, or is not, in an audience: the definition's tree with each part's truth and what it rests on.
 
-Answers for now and for any time in the past are made the same way, from the log: a profile's own events, and where a part
-looks at accounts those of its users. Every comparison tells its value, the events behind it with their message ids, what
-is missing, and when it will change by itself.
+Answers for now and for any time in the past are made the same way, from the log: a profile's own events, and where a
+part looks at accounts those of its users. Every comparison tells its value, the events behind it with their message
+ids, what is missing, and when it will change by itself.
 """
 
 from typing import TYPE_CHECKING, Any, Final

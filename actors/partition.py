@@ -1,9 +1,9 @@
 """The partition: feeds the log's entries to entity actors, fires their timers, and returns the effects.
 
-A pure fold: time comes in with entries, states of entities that are not in memory through `load`. Per entry: timers due
-by its time fire first, all those of one instant together; then the entry changes states; then leaves and definitions
-are asked in order of rank, over all entities at once, so that nobody sees a combination that was never true. Effects are
-dated when they became true: a timer's at its due time, an event's at its receipt.
+A pure fold: time comes in with entries, states of entities that are not in memory through `load`. Per entry: timers
+due by its time fire first, all those of one instant together; then the entry changes states; then leaves and
+definitions are asked in order of rank, over all entities at once, so that nobody sees a combination that was never
+true. Effects are dated when they became true: a timer's at its due time, an event's at its receipt.
 """
 
 from collections.abc import Callable, Iterable

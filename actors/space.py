@@ -60,7 +60,7 @@ class Space(SpaceCore):
         enabled: bool = True,
         actor: str = "",
     ) -> Definition:
-        """Create an audience or computed trait and start its backfill. Raises QueryError, InvalidError, ConflictError."""
+        """Create a definition and start its backfill. Raises QueryError, InvalidError, ConflictError."""
         held = self.definitions_held
         options = questions.checked_options(options)
         async with self.defining:

@@ -81,7 +81,7 @@ class SpaceApi(Protocol):
         """Fire every timer due by the clock's now, and return once the effects are durable."""
 
     async def record(self, facts: Sequence[AnyFact], changes: Sequence[Changes] = ()) -> int:
-        """Append facts from outside the partition (destinations, access, …), with projection changes, in one transaction.
+        """Append facts from outside the partition (destinations, …), with projection changes, in one transaction.
 
         Returns the sequence of the first of them, once durable.
         """
@@ -101,7 +101,7 @@ class SpaceApi(Protocol):
         enabled: bool = True,
         actor: str = "",
     ) -> Definition:
-        """Create an audience or computed trait and start its backfill. Raises QueryError, InvalidError, ConflictError."""
+        """Create a definition and start its backfill. Raises QueryError, InvalidError, ConflictError."""
 
     async def edit_definition(
         self,

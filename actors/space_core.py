@@ -1,9 +1,9 @@
 """The core of a space: its log, identity, partition, definitions and clock, wired together.
 
 One task, `run`, does everything in turn: it closes the open group (what came in, the effects of what was folded),
-appends it, tells those who wait, and folds it. While the disk syncs, the next group fills. An effect and the cursor that
-says what it is the effect of go in one transaction; after a restart the tail is folded again and what is already in the
-log is not written twice. Live, recovery and replay fold the same entries in the same order.
+appends it, tells those who wait, and folds it. While the disk syncs, the next group fills. An effect and the cursor
+that says what it is the effect of go in one transaction; after a restart the tail is folded again and what is already
+in the log is not written twice. Live, recovery and replay fold the same entries in the same order.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,11 @@
 """Funnels: events that pass or not by what came after them, by the profile's traits, or by the clock.
 
 Every event node of the chain is a *stream*: stream 0 the outer event, the others the events nested in `where`, each
-with the stream it is nested in. What can be told of an event alone decides at arrival whether it is kept (see `program`);
-the rest is asked of the kept records, `match`. Answers are remembered per outer record and asked again only where a new
-record, a changed trait or the clock may have changed them: a nested event reaches the outer records before it, within
-`within(parent:)`, and with the same value where both are joined by `property(x) = property(parent: y)`.
+with the stream it is nested in. What can be told of an event alone decides at arrival whether it is kept (see
+`program`); the rest is asked of the kept records, `match`. Answers are remembered per outer record and asked again
+only where a new record, a changed trait or the clock may have changed them: a nested event reaches the outer records
+before it, within `within(parent:)`, and with the same value where both are joined by `property(x) = property(parent:
+y)`.
 
 Keeps, per stream, the records that may still count (timestamp, sequence, the values looked at): all within the outer
 window, or all there are where there is none. Size: those records. A record is

@@ -1,10 +1,11 @@
 """The condition program: from the definitions of a space to what an event touches.
 
-Definitions are cut into *leaves*, their primary expressions; equal leaves, and equal questions about events within them,
-are shared by all definitions of a space (hash-consing by JSON form: `1` and `true` are equal in Python, not here).
-A question subscribes to event names; per event name one function is generated that loads each property once, tests all
-filters and updates the states that match. A definition is a boolean function of leaf bits, asked again only when one of
-its leaves flips. Definitions that refer to others have a higher *rank* and follow them within the same entry.
+Definitions are cut into *leaves*, their primary expressions; equal leaves, and equal questions about events within
+them, are shared by all definitions of a space (hash-consing by JSON form: `1` and `true` are equal in Python, not
+here). A question subscribes to event names; per event name one function is generated that loads each property once,
+tests all filters and updates the states that match. A definition is a boolean function of leaf bits, asked again only
+when one of its leaves flips. Definitions that refer to others have a higher *rank* and follow them within the same
+entry.
 
 Two scopes: questions of users, and those an ACCOUNTS definition asks, outside quantifiers, of all events of all the
 account's users. A quantified condition becomes a hidden user definition whose flips the account counts.

@@ -1,9 +1,10 @@
 """What a question about events keeps for one profile, how an event changes it, and how it answers.
 
-A `Query` is an event chain whose own filters are decided when an event arrives (funnels are in `funnels`). Its state is
-a summary of the *set* of events that passed: `observe` may come in any order, `merge` joins two summaries, and with a
-now that only moves forward, what can no longer decide is dropped. States are plain ints, floats, strings, lists and dicts,
-never shared between profiles, `None` for "nothing yet"; `observe` and `merge` may change their first argument.
+A `Query` is an event chain whose own filters are decided when an event arrives (funnels are in `funnels`). Its state
+is a summary of the *set* of events that passed: `observe` may come in any order, `merge` joins two summaries, and
+with a now that only moves forward, what can no longer decide is dropped. States are plain ints, floats, strings,
+lists and dicts, never shared between profiles, `None` for "nothing yet"; `observe` and `merge` may change their first
+argument.
 
 | query | keeps | size |
 |---|---|---|
