@@ -50,7 +50,16 @@ class DestinationType(Struct, frozen=True):
 class Destinations:
     """The destinations and connections of a space."""
 
-    def __init__(self, space: SpaceApi, adapters: Mapping[str, Adapter], seal: Seal, random: Random) -> None:
+    def __init__(
+        self,
+        space: SpaceApi,
+        adapters: Mapping[str, Adapter],
+        seal: Seal,
+        random: Random,
+        *,
+        check: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> None:
+        self._check = check  # refuses settings that the transport would not follow; raises InvalidError
         self._space = space
         self._seal = seal
         self._random = random
@@ -217,7 +226,9 @@ class Destinations:
         _bounded(settings, "settings")
         adapter = self.adapter(destination_type)
         stored = sealed(adapter, settings, self._seal, before)
-        parse(adapter, opened(stored, self._seal))
+        readable = opened(stored, self._seal)
+        parse(adapter, readable)
+        self._check(readable)
         return stored
 
     async def update_destination(
