@@ -1,5 +1,6 @@
 """Events and commits for tests: small, varied, and the same each time."""
 
+import random
 from collections.abc import Sequence
 
 from eventlog.entries import IDENTIFY, TRACK, AnyFact, Commit, Event, Ticked
@@ -40,3 +41,8 @@ def commits(*sizes: int, first_seq: int = 1) -> list[Commit]:
         made.append(commit(first_seq, size, facts, at_ms=START_MS + (first_seq + max(size, 1) - 1) * 1000))
         first_seq = made[-1].last_seq + 1
     return made
+
+
+def chance(seed: int) -> random.Random:
+    """Return random choices that are the same each time."""
+    return random.Random(seed)  # noqa: S311 - a test's, not a secret's
