@@ -344,7 +344,7 @@ def dumps(scenario: Scenario, *, comment: str = "") -> str:
 
 
 def json_schema() -> bytes:
-    """Return the JSON schema of scenario files, for editors."""
+    """Return the JSON schema of scenario files, for editors; `python -m scenarios.format` writes it."""
     schema = msgspec.json.schema(Scenario)
     schema["title"] = "Turnout scenario"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -440,3 +440,7 @@ def _try(document: Document, path: str, read: "Any", text: str) -> int | None:
     except ValueError as error:
         document.problem(path, str(error))
         return None
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("schema.json").write_bytes(json_schema())
