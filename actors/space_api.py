@@ -65,6 +65,7 @@ class SpaceApi(Protocol):
     id: str
     log: Log
     clock: Clock
+    duplicates: int  # messages whose id had been taken before, since the space was opened
 
     # -- in ----------------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class SpaceCore:
         self.partition = Partition(load=loader(store, lambda: self.partition, lambda: self._stored_entity))
         self.incomplete: dict[int, int] = {}  # question -> since which sequence it is kept live; its past is missing
         self.folded_seq = 0
+        self.duplicates = 0  # messages whose id had been taken before, since this space was opened
         self._effects: list[AnyFact] = []
         self._effects_seq = store.cursor(EFFECTS)
         self._group = Group(store.last_seq + 1)
@@ -354,6 +355,7 @@ class SpaceCore:
                 refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
                 continue
             if not add(one.message_id, now_ms):
+                self.duplicates += 1
                 continue
             seq = group.next_seq
             resolution = resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
