@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors.space import EntityType
+from actors.space_api import EntityType
 from adapters.cli.options import Target
 
 
@@ -48,15 +48,16 @@ class Answers(Protocol):
 
 
 @asynccontextmanager
-async def asked(target: Target) -> AsyncIterator[Answers]:
-    """Open what a command is about."""
+async def asked(target: Target, what: str) -> AsyncIterator[Answers]:
+    """Open what a command (`what`, for others who find the data held) is about."""
     if target.url is not None:
         from adapters.cli.remote import ask_daemon
 
         async with ask_daemon(target) as answers:
             yield answers
     else:
-        from adapters.cli.local import open_data
+        from adapters.cli.local import LocalAnswers
+        from adapters.cli.opened import opened
 
-        async with open_data(target) as answers:
-            yield answers
+        async with opened(target, what) as found:
+            yield LocalAnswers(found.space)

@@ -13,7 +13,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli import checking, questions
+from adapters.cli import checking, importing, questions
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -49,6 +49,7 @@ def application() -> App:
     app.command(questions.preview, group=ASK, help_epilogue=questions.PREVIEW_EXAMPLES)
     app.command(questions.members, group=ASK, help_epilogue=questions.MEMBERS_EXAMPLES)
     app.command(checking.check, group=ASK, help_epilogue=checking.EXAMPLES)
+    app.command(importing.import_, name="import", group=MOVE, help_epilogue=importing.EXAMPLES)
     return app
 
 

@@ -15,7 +15,7 @@ from actors.conditions.program import ACCOUNT, USER, Asked, Program, Spec
 from actors.conditions.queries import Count, Edge, Extreme, Query, Recent, Records, Sum, Tally
 from actors.language import count_primaries, describe, lint, parse, print_query, references, to_json
 from actors.language.vocabulary import PRIMARIES_MAX
-from actors.space import EntityType
+from actors.space_api import EntityType
 from adapters.cli.options import Entities, Flag, Output
 from adapters.cli.options import Query as QueryText
 from adapters.cli.terminal import answers, complain, write_json

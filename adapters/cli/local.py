@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from actors.space import Collection, EntityType, SpaceApi
+from actors.space_api import Collection, EntityType, SpaceApi
 from adapters.cli.answers import Member, PreviewAnswer
 from eventlog.errors import InvalidError, NotFoundError
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from actors.space import EntityType
+from actors.space_api import EntityType
 from adapters.cli.answers import asked
 from adapters.cli.options import HERE, NOW, Entities, Flag, Moment, Output, Query, Target
 from adapters.cli.running import waits
@@ -58,7 +58,7 @@ async def preview(
         moment: As of when.
         target: Where the data is.
     """
-    async with asked(target) as data:
+    async with asked(target, "turnout preview") as data:
         found = await data.preview(
             query, entity_type(type), trait=trait, at_ms=moment.at, known_ms=moment.known, everyone=ids
         )
@@ -93,7 +93,7 @@ async def members(
         moment: As of when.
         target: Where the data is.
     """
-    async with asked(target) as data:
+    async with asked(target, "turnout members") as data:
         found = await data.members(key, at_ms=moment.at, known_ms=moment.known)
     if format == "json":
         rows = [{"name": member.name, "since": iso(member.since_ms)} for member in found]
