@@ -15,7 +15,7 @@ from litestar import Litestar, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import ClientException, HTTPException, SerializationException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -156,11 +156,20 @@ def _answer_error(request: Request[Any, Any, State], error: Exception) -> Respon
     return Response(body, status_code=problem.status, headers=headers, media_type="application/json")
 
 
+def _wrong(item: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return the field and the message of one thing that Litestar found wrong."""
+    key, message = str(item.get("key") or ""), str(item.get("message", ""))
+    if key != "data":
+        return key or None, message
+    return None, "the body is empty, expected JSON" if message == "'data'" else f"the body: {message}"
+
+
 def _of_litestar(error: HTTPException) -> Problem:
     """Word what Litestar found wrong with a request."""
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        wrong = [(str(item.get("key") or "") or None, str(item.get("message", ""))) for item in error.extra]
-        return Problem.of_fields(400, "invalid", wrong)
+        return Problem.of_fields(400, "invalid", [_wrong(item) for item in error.extra])
+    if isinstance(error, ClientException) and isinstance(error.__cause__, SerializationException):
+        return Problem.of_fields(400, "malformed_json", [(None, f"the body is not JSON: {error.__cause__.detail}")])
     status = 400 if error.status_code == 422 else error.status_code
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "invalid")
     message = {

@@ -76,7 +76,7 @@ async def get_space(request: ApiRequest, space_id: FromPath[str]) -> Data[OneSpa
 @get("/spaces/{space_id:str}/settings", summary="Get a space's settings")
 async def get_settings(request: ApiRequest, space_id: FromPath[str]) -> Data[Settings]:
     """Return the identity rules and the other settings."""
-    return Data(Settings(settings=space_of(request, space_id).settings().to_json()))
+    return Data(Settings(settings=space_of(request, space_id).settings.to_json()))
 
 
 @patch("/spaces/{space_id:str}/settings", summary="Change a space's settings")
