@@ -13,7 +13,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli import checking, importing, questions
+from adapters.cli import checking, importing, questions, serving
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -46,6 +46,7 @@ def application() -> App:
         default_parameter=Parameter(negative=""),
         group_commands=Group("Help", sort_key=9),
     )
+    app.command(serving.serve_, name="serve", group=RUN, help_epilogue=serving.EXAMPLES)
     app.command(questions.preview, group=ASK, help_epilogue=questions.PREVIEW_EXAMPLES)
     app.command(questions.members, group=ASK, help_epilogue=questions.MEMBERS_EXAMPLES)
     app.command(checking.check, group=ASK, help_epilogue=checking.EXAMPLES)
