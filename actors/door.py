@@ -403,9 +403,12 @@ def _label(raw: bytes, kind: str | None, index: int) -> tuple[str, str]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass  # it is refused anyway; its reason says what is wrong with it
     message_id = fields.get("messageId")
-    name = fields.get("event") or fields.get("name") or fields.get("type")
-    label = f"{place} '{name[:NAME_CHARS_MAX]}'" if isinstance(name, str) and name != kind else place
-    return label, message_id[:MESSAGE_ID_CHARS_MAX] if isinstance(message_id, str) else ""
+    name = fields.get("event") or fields.get("name")
+    if isinstance(name, str):
+        place += f" '{name[:NAME_CHARS_MAX]}'"
+    elif kind is None and fields.get("type") in KINDS:
+        place += f" {fields['type']}"
+    return place, message_id[:MESSAGE_ID_CHARS_MAX] if isinstance(message_id, str) else ""
 
 
 def _shortened(value: object) -> str:

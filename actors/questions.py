@@ -15,6 +15,7 @@ from actors.conditions.program import Left
 from actors.definitions import SHADOW, Definitions, spec_of, tree_of
 from actors.entities import Account, Entity, User
 from actors.history import Hindsight, LeftBehind
+from actors.identity_past import WhoIsWho
 from actors.language import references
 from actors.space_api import EntityType, IdRow, Preview, TraitRow
 from eventlog.entries import (
@@ -58,13 +59,19 @@ def name_of(space: "SpaceCore", entity: int) -> str:
     return f"{ids[0].id_type}:{ids[0].value}" if ids else public_id(space, entity)
 
 
-def ids_of(space: "SpaceCore", entity: int) -> list[IdRow]:
+def ids_of(space: "SpaceCore", entity: int, known_seq: int | None = None) -> list[IdRow]:
     """Return the external ids of an entity, oldest first."""
-    collection = space.identity.collection(entity) or "users"
+    who = who_was_who(space, known_seq)
+    collection = who.collection(entity) or "users"
     return [
-        IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding)
-        for one in space.identity.ids(entity)
+        IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding, one.seq)
+        for one in who.ids(entity)
     ]
+
+
+def who_was_who(space: "SpaceCore", known_seq: int | None) -> WhoIsWho:
+    """Return who is who, or was once the log was known up to a sequence."""
+    return space.identity if known_seq is None else space.identity.as_of(known_seq)
 
 
 # -- the past --------------------------------------------------------------------------------------------------------
@@ -147,7 +154,7 @@ async def hindsight(
     """Return the world as it was at a time, with these definitions and all that they refer to."""
     definitions = closure(held, wanted)
     until_seq = space.log.last_seq if known_seq is None else known_seq
-    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    who = who_was_who(space, known_seq)
     canonical = space.identity.canonical_map(known_seq)
     living = {one.latest.key for one in held.held.values()}
     keys = {key for d in definitions for key in references(tree_of(d.query, d.entity_type, d.kind))}
@@ -264,7 +271,7 @@ async def traits_of(space: "SpaceCore", entity: int, at_ms: int | None, known_ms
         return _trait_rows(space, now, space.definitions_held, space.partition.members)
     time_ms, known_seq = moment(space, at_ms, known_ms)
     held = definitions_at(space, known_seq)
-    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    who = who_was_who(space, known_seq)
     wanted = [one.active or one.latest for one in held.held.values()]
     world = await hindsight_of(space, wanted, held, entity, time_ms, known_seq)
     then = world.entity(who.canonical(entity))
@@ -283,7 +290,7 @@ async def hindsight_of(
     definitions = closure(held, wanted)
     if any(definition.entity_type == "ACCOUNTS" for definition in definitions):
         return await hindsight(space, definitions, held, at_ms, known_seq)
-    who = space.identity if known_seq is None else space.identity.as_of(known_seq)
+    who = who_was_who(space, known_seq)
     until_seq = space.log.last_seq if known_seq is None else known_seq
     now = who.canonical(entity)
     living = {one.latest.key for one in held.held.values()}
@@ -344,16 +351,50 @@ def events_of(space: "SpaceCore", entity: int) -> list[dict[str, Any]]:
     return rows
 
 
-def accounts_of(space: "SpaceCore", entity: int) -> list[int]:
-    """Return the accounts a user belongs to."""
-    user = space.partition.find(space.identity.canonical(entity))
+async def accounts_of(space: "SpaceCore", entity: int, at_ms: int | None, known_ms: int | None) -> list[int]:
+    """Return the accounts a user belongs to, or belonged to."""
+    user = await _entity_at(space, entity, at_ms, known_ms)
     return sorted(user.joined()) if isinstance(user, User) else []
 
 
-def users_of(space: "SpaceCore", entity: int) -> list[int]:
-    """Return the users of an account."""
-    account = space.partition.find(entity)
+async def users_of(space: "SpaceCore", entity: int, at_ms: int | None, known_ms: int | None) -> list[int]:
+    """Return the users of an account, now or then."""
+    account = await _entity_at(space, entity, at_ms, known_ms)
     return sorted(account.users) if isinstance(account, Account) else []
+
+
+async def _entity_at(space: "SpaceCore", entity: int, at_ms: int | None, known_ms: int | None) -> Entity | None:
+    """Return an entity as it is, or as it was with regard to its accounts."""
+    if at_ms is None and known_ms is None:
+        return space.partition.find(space.identity.canonical(entity))
+    time_ms, known_seq = moment(space, at_ms, known_ms)
+    world = Hindsight((), time_ms)
+    world.needs_groups = True
+    canonical = space.identity.canonical_map(known_seq)
+    until_seq = space.log.last_seq if known_seq is None else known_seq
+    await off_loop(space, lambda: world.scan(space.log, until_seq, canonical))
+    world.decide(lambda _entity, _types: False)
+    return world.entity(canonical[entity])
+
+
+async def values(space: "SpaceCore", id_or_key: str, at_ms: int | None, known_ms: int | None) -> list[tuple[int, Any]]:
+    """Return (entity, value) of a computed trait, in order of entity."""
+    if at_ms is None and known_ms is None:
+        number = space.definitions_held.of(id_or_key).latest.number
+        found = []
+        for entity in sorted(space.partition.members.get(number, ())):
+            now = space.partition.find(entity)
+            if now is not None and number in now.values:
+                found.append((entity, now.values[number]))
+        return found
+    time_ms, known_seq = moment(space, at_ms, known_ms)
+    then = definitions_at(space, known_seq)
+    held = then.of(id_or_key)
+    definition = held.active or held.latest
+    world = await hindsight(space, [definition], then, time_ms, known_seq)
+    number = definition.number
+    pairs = ((entity, world.entity(entity)) for entity in world.members(number))
+    return [(number_, one.values[number]) for number_, one in pairs if one is not None]
 
 
 def rejected(space: "SpaceCore", before_seq: int | None, limit: int) -> list[tuple[int, int, Rejected]]:

@@ -276,9 +276,9 @@ class Space(SpaceCore):
         """Return the entity's own id, as in exports: use_… or acc_…."""
         return questions.public_id(self, entity)
 
-    def ids_of(self, entity: int) -> list[IdRow]:
+    def ids_of(self, entity: int, *, known_seq: int | None = None) -> list[IdRow]:
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
-        return questions.ids_of(self, entity)
+        return questions.ids_of(self, entity, known_seq)
 
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""
@@ -289,13 +289,22 @@ class Space(SpaceCore):
         """Return the messages of an entity in (timestamp, sequence) order, with seq, event_ms, source, message_id."""
         return questions.events_of(self, entity)
 
-    def accounts_of(self, entity: int) -> list[int]:
+    async def accounts_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the accounts a user belongs to."""
-        return questions.accounts_of(self, entity)
+        await self.settle()
+        return await questions.accounts_of(self, entity, at_ms, known_ms)
 
-    def users_of(self, entity: int) -> list[int]:
+    async def users_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the users of an account."""
-        return questions.users_of(self, entity)
+        await self.settle()
+        return await questions.users_of(self, entity, at_ms, known_ms)
+
+    async def values(
+        self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None
+    ) -> list[tuple[int, Any]]:
+        """Return (entity, value) of a computed trait, in order of entity, of all that have one."""
+        await self.settle()
+        return await questions.values(self, id_or_key, at_ms, known_ms)
 
     def changes(self, after_seq: int = 0) -> AsyncIterator[Commit]:
         """Follow the log."""

@@ -7,6 +7,7 @@ from typing import Literal as OneOf
 from msgspec import Struct
 
 from actors.door import Incoming
+from actors.identity_rules import SpaceSettings
 from eventlog.clock import Clock
 from eventlog.entries import AnyFact, Commit, Definition, Options, Rejected
 from eventlog.log import Changes, Log
@@ -47,6 +48,7 @@ class IdRow(Struct, frozen=True):
     created_ms: int
     source: str
     encoding: str
+    seq: int = 0  # of the event that gave it
 
 
 class TraitRow(Struct, frozen=True):
@@ -132,6 +134,13 @@ class SpaceApi(Protocol):
     async def backfilled(self, id_or_key: str | None = None) -> None:
         """Return once the definition's backfill (or every backfill) has ended."""
 
+    @property
+    def settings(self) -> SpaceSettings:
+        """Return the settings in force."""
+
+    async def change_settings(self, given: dict[str, Any], actor: str = "") -> SpaceSettings:
+        """Change some settings; they are in force from here on. Raises InvalidError."""
+
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def now(self) -> tuple[int, int]:
@@ -182,7 +191,7 @@ class SpaceApi(Protocol):
     def public_id(self, entity: int) -> str:
         """Return the entity's own id, as in exports: use_… or acc_…."""
 
-    def ids_of(self, entity: int) -> list[IdRow]:
+    def ids_of(self, entity: int, *, known_seq: int | None = None) -> list[IdRow]:
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
 
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
@@ -191,11 +200,16 @@ class SpaceApi(Protocol):
     async def events_of(self, entity: int) -> list[dict[str, Any]]:
         """Return the messages of an entity in (timestamp, sequence) order, with seq, event_ms, source, message_id."""
 
-    def accounts_of(self, entity: int) -> list[int]:
+    async def accounts_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the accounts a user belongs to."""
 
-    def users_of(self, entity: int) -> list[int]:
+    async def users_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the users of an account."""
+
+    async def values(
+        self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None
+    ) -> list[tuple[int, Any]]:
+        """Return (entity, value) of a computed trait, in order of entity, of all that have one."""
 
     def changes(self, after_seq: int = 0) -> AsyncIterator[Commit]:
         """Follow the log."""

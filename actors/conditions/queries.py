@@ -258,7 +258,9 @@ def of_tally(tally: dict[str, int], reducer: Reducer) -> Any:
     most = max(tally.values(), default=0)
     if most < max(reducer.frequency, 1):
         return None
-    return min(text for text, count in tally.items() if count == most)
+    text = min(text for text, count in tally.items() if count == most)
+    # Arrays are told apart, and ordered, by their JSON text; what was counted is the array.
+    return msgspec.json.decode(text) if reducer.cast == "array" and text.startswith("[") else text
 
 
 class Recent(Query):
