@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from actors import questions
 from actors.definitions import Held
+from actors.entities import Account, User
 from actors.explain import explain
 from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.space_api import Collection, DefinitionView, EntityType, IdRow, Preview, SpaceApi, TraitRow
@@ -298,6 +299,16 @@ class Space(SpaceCore):
         """Return the users of an account."""
         await self.settle()
         return await questions.users_of(self, entity, at_ms, known_ms)
+
+    def accounts_now(self, entity: int) -> list[int]:
+        """Return the accounts a user belongs to, as far as is folded."""
+        user = self.partition.find(self.identity.canonical(entity))
+        return sorted(user.joined()) if isinstance(user, User) else []
+
+    def users_now(self, entity: int) -> list[int]:
+        """Return the users of an account, as far as is folded."""
+        account = self.partition.find(entity)
+        return sorted(account.users) if isinstance(account, Account) else []
 
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None

@@ -206,6 +206,12 @@ class SpaceApi(Protocol):
     async def users_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the users of an account."""
 
+    def accounts_now(self, entity: int) -> list[int]:
+        """Return the accounts a user belongs to, as far as is folded."""
+
+    def users_now(self, entity: int) -> list[int]:
+        """Return the users of an account, as far as is folded."""
+
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None
     ) -> list[tuple[int, Any]]:

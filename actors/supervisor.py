@@ -121,11 +121,11 @@ class SpaceWorld:
 
     def users(self, account: int) -> Sequence[int]:
         """Return the users of an account."""
-        return self._space.users_of(account)
+        return self._space.users_now(account)
 
     def accounts(self, user: int) -> Sequence[int]:
         """Return the accounts of a user."""
-        return self._space.accounts_of(user)
+        return self._space.accounts_now(user)
 
     async def current(self, entity: int, after_seq: int) -> Mapping[str, Any]:
         """Return a profile's values by key, once everything up to a sequence is folded."""
