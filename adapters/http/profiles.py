@@ -461,9 +461,8 @@ async def get_links(
     about = await asked(request, space_id, collection, profile, at, known)
     to_users = collection == "accounts"
     ask = about.space.users_of if to_users else about.space.accounts_of
-    linked = sorted(
-        entity for entity in ask(about.entity, at_ms=about.at_ms, known_ms=about.known_ms) if entity >= start
-    )
+    found = await ask(about.entity, at_ms=about.at_ms, known_ms=about.known_ms)
+    linked = sorted(entity for entity in found if entity >= start)
     shown, after = _cut(linked, most, lambda entity: entity)
     to: OneOf["users", "accounts"] = "users" if to_users else "accounts"
     return LinksAnswer(
