@@ -13,7 +13,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli import checking, importing, questions, serving
+from adapters.cli import checking, importing, questions, replaying, serving
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -51,6 +51,7 @@ def application() -> App:
     app.command(questions.members, group=ASK, help_epilogue=questions.MEMBERS_EXAMPLES)
     app.command(checking.check, group=ASK, help_epilogue=checking.EXAMPLES)
     app.command(importing.import_, name="import", group=MOVE, help_epilogue=importing.EXAMPLES)
+    app.command(replaying.replay, group=KEEP, help_epilogue=replaying.EXAMPLES)
     return app
 
 

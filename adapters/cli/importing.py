@@ -109,7 +109,7 @@ async def import_file(name: str, intake: Intake, show: Bar, done_bytes: int) -> 
 
 @waits
 async def import_(
-    files: list[str],
+    files: Annotated[list[str], Parameter(allow_leading_hyphen=True)],
     /,
     *,
     source: Annotated[str | None, Parameter(metavar="ID")] = None,

@@ -23,7 +23,7 @@ ENVELOPE: Final = b'{"batch":[%b]}'
 async def intake_of(target: Target, source: str | None) -> AsyncIterator[Intake]:
     """Open what lines are imported into."""
     if target.url is None:
-        async with opened(target, "turnout import", make=True) as found:
+        async with opened(target, "turnout import", make=True, moving=True) as found:
             yield LocalIntake(found.space, found.source(source).id)
     elif source is not None:
         raise MisusedError("--source goes with --data; a daemon takes the source from the write key in TURNOUT_TOKEN")

@@ -13,7 +13,7 @@ from adapters.cli.options import DATA_DEFAULT, MisusedError, Target
 from adapters.cli.terminal import note
 from adapters.logs import configure_logs
 from adapters.opening import OpenData, open_data
-from eventlog.clock import WallClock
+from eventlog.clock import SimulatedClock, WallClock
 from eventlog.entries import SourceRecord
 from eventlog.errors import NotFoundError, TurnoutError
 
@@ -58,19 +58,23 @@ def path_of(target: Target, *, make: bool = False) -> Path:
 
 
 @asynccontextmanager
-async def opened(target: Target, what: str, *, make: bool = False) -> AsyncIterator[Opened]:
+async def opened(target: Target, what: str, *, make: bool = False, moving: bool = False) -> AsyncIterator[Opened]:
     """Open the data directory and space of a command line.
 
     Args:
         target: which.
         what: the command, for others to read who find the directory held.
         make: whether to make the directory if it is not there.
+        moving: whether time goes on meanwhile; else what was due by now has happened, and nothing more does.
 
     Raises NoDataError, NotFoundError for a space that is not there, LogHeldError where another process has it open.
     """
     configure_logs("auto", os.environ.get("TURNOUT_LOG_LEVEL", "warning"))
     path = path_of(target, make=make)
-    async with open_data(path, WallClock(), holder=what) as data:
+    wall = WallClock()
+    async with open_data(path, wall if moving else SimulatedClock(wall.now_ms()), holder=what) as data:
+        if not moving:
+            await data.advance()
         if data.first is not None:
             tell_secrets(data.first, path)
         record = data.control.spaces()[0] if target.space is None else data.control.space(target.space)
