@@ -406,7 +406,7 @@ def _label(raw: bytes, kind: str | None, index: int) -> tuple[str, str]:
     name = fields.get("event") or fields.get("name")
     if isinstance(name, str):
         place += f" '{name[:NAME_CHARS_MAX]}'"
-    elif kind is None and fields.get("type") in KINDS:
+    elif kind is None and fields.get("type") in tuple(KINDS):  # whatever it is, hashable or not
         place += f" {fields['type']}"
     return place, message_id[:MESSAGE_ID_CHARS_MAX] if isinstance(message_id, str) else ""
 

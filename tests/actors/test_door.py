@@ -232,6 +232,7 @@ def test_a_refusal_says_which_event_and_keeps_it_for_the_list() -> None:
     assert (judged.index, judged.message_id, judged.source, judged.body) == (17, "m9", "src_1", raw)
     assert refused({"event": "A"}, kind="track")[1].startswith("track 'A': needs `userId`")
     assert refused(b"{", kind="page")[1].startswith("page: not JSON")
+    assert refused({"type": "identify"})[1].startswith("batch[3] identify: needs `userId`")
 
 
 def test_an_event_may_have_32_kilobytes_and_not_one_more() -> None:
