@@ -6,7 +6,7 @@ and closes it: a space may be created by any request and still be closed by the 
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ RETRY_S: Final = 1.0  # after a tick that could not be stored
 KEY_BYTES: Final = 32
 _SUPPRESSION_KEY: Final = ("suppression_key",)
 
+Beside = Callable[[Space], AbstractAsyncContextManager[None]]
+
 log = structlog.get_logger(__name__)
 
 
@@ -43,6 +45,7 @@ class OpenData:
         entropy: Callable[[int], bytes],
         durability: Durability,
         tasks: TaskGroup,
+        beside: Beside,
         first: FirstStart | None,
     ) -> None:
         """Use `open_data`."""
@@ -56,6 +59,7 @@ class OpenData:
         self._entropy = entropy
         self._durability = durability
         self._tasks = tasks
+        self._beside = beside
         self._spaces: dict[str, Space] = {}
         self._closing = anyio.Event()
 
@@ -85,12 +89,13 @@ class OpenData:
         try:
             key = await suppression_key_of(store, self._entropy)
             async with open_space(space_id, store, self.clock, suppression_key=key) as space:
-                self._spaces[space_id] = space
-                task_status.started()
-                if isinstance(self.clock, SimulatedClock):
-                    await self._closing.wait()
-                else:
-                    await self._move_time(space)
+                async with self._beside(space):
+                    self._spaces[space_id] = space
+                    task_status.started()
+                    if isinstance(self.clock, SimulatedClock):
+                        await self._closing.wait()
+                    else:
+                        await self._move_time(space)
         finally:
             self._spaces.pop(space_id, None)
             with anyio.CancelScope(shield=True):
@@ -124,6 +129,11 @@ class OpenData:
 
 
 @asynccontextmanager
+async def _nothing_beside(_: Space) -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
 async def open_data(
     path: Path,
     clock: Clock,
@@ -132,6 +142,7 @@ async def open_data(
     url: str = "",
     durability: Durability = "full",
     entropy: Callable[[int], bytes] = os.urandom,
+    beside: Beside = _nothing_beside,
 ) -> AsyncIterator[OpenData]:
     """Open a data directory, made if it is not there, with all its spaces.
 
@@ -142,6 +153,7 @@ async def open_data(
         url: where it can be asked, if it serves.
         durability: what an acknowledged event survives.
         entropy: returns so many random bytes; secrets come from it.
+        beside: what goes on beside each space while it is open.
 
     Raises LogHeldError, naming the process, where another one has it open.
     """
@@ -150,7 +162,7 @@ async def open_data(
         try:
             first = await control.start()
             async with anyio.create_task_group() as tasks:
-                data = OpenData(folder, control, clock, entropy, durability, tasks, first)
+                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, first)
                 try:
                     for record in control.spaces():
                         await data.open_space(record)
