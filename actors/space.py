@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from heapq import nsmallest
 from typing import Any
 from typing import Literal as OneOf
 
@@ -309,6 +310,29 @@ class Space(SpaceCore):
         """Return the users of an account, as far as is folded."""
         account = self.partition.find(entity)
         return sorted(account.users) if isinstance(account, Account) else []
+
+    def values_now(self, entity: int) -> dict[str, Any]:
+        """Return an entity's audiences and computed traits by key, as far as is folded; None: no value.
+
+        Those that are not live yet are left out: what they will say is not known.
+        """
+        found = self.partition.find(self.identity.canonical(entity))
+        if found is None:
+            return {}
+        values: dict[str, Any] = {}
+        for one in self.definitions_held.held.values():
+            definition = one.latest
+            fits = (definition.entity_type == "ACCOUNTS") == found.is_account
+            if fits and definition.number in self.partition.live:
+                number = definition.number
+                is_audience = definition.kind == "audience"
+                values[definition.key] = number in found.inside if is_audience else found.values.get(number)
+        return values
+
+    def members_now(self, id_or_key: str, *, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return the next (entity, since_ms) of an audience's members, in order of entity, as far as is folded."""
+        members = self.partition.members.get(self.definitions_held.of(id_or_key).latest.number, {})
+        return [(entity, members[entity]) for entity in nsmallest(limit, (one for one in members if one > after))]
 
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None

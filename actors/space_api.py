@@ -212,6 +212,15 @@ class SpaceApi(Protocol):
     def users_now(self, entity: int) -> list[int]:
         """Return the users of an account, as far as is folded."""
 
+    def values_now(self, entity: int) -> dict[str, Any]:
+        """Return an entity's audiences and computed traits by key, as far as is folded; None: no value.
+
+        Those that are not live yet are left out: what they will say is not known.
+        """
+
+    def members_now(self, id_or_key: str, *, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return the next (entity, since_ms) of an audience's members, in order of entity, as far as is folded."""
+
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None
     ) -> list[tuple[int, Any]]:
