@@ -13,7 +13,17 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli import checking, importing, questions, replaying, serving
+from adapters.cli import (
+    access,
+    checking,
+    copies,
+    explaining,
+    exporting,
+    importing,
+    questions,
+    replaying,
+    serving,
+)
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -50,8 +60,13 @@ def application() -> App:
     app.command(questions.preview, group=ASK, help_epilogue=questions.PREVIEW_EXAMPLES)
     app.command(questions.members, group=ASK, help_epilogue=questions.MEMBERS_EXAMPLES)
     app.command(checking.check, group=ASK, help_epilogue=checking.EXAMPLES)
+    app.command(explaining.explain, group=ASK, help_epilogue=explaining.EXAMPLES)
     app.command(importing.import_, name="import", group=MOVE, help_epilogue=importing.EXAMPLES)
+    app.command(exporting.export, group=MOVE, help_epilogue=exporting.EXAMPLES)
+    app.command(access.tokens_app(KEEP))
     app.command(replaying.replay, group=KEEP, help_epilogue=replaying.EXAMPLES)
+    app.command(copies.backup, group=KEEP, help_epilogue=copies.BACKUP_EXAMPLES)
+    app.command(copies.restore, group=KEEP, help_epilogue=copies.RESTORE_EXAMPLES)
     return app
 
 

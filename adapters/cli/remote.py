@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -20,6 +21,8 @@ PAGE_COUNT: Final = 1000  # the most that the API gives at once
 POLL_S: Final = 0.1  # between questions whether a preview or export is done
 ANSWER_S_MAX: Final = 120.0  # that one request may take; explaining or counting long histories takes seconds
 SAMPLE: Final = 10
+CHUNK_BYTES: Final = 1 << 18
+DOWNLOAD: Final = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_S_MAX)
 
 
 class DaemonError(TurnoutError):
@@ -59,20 +62,48 @@ class Daemon:
             raise DaemonError(self.url, f"{method} {path} was answered by something that is no Turnout") from None
         return data
 
+    async def pages(
+        self, path: str, name: str, query: dict[str, str | None] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield every row of a list, page after page."""
+        cursor: str | None = None
+        while True:
+            page = {**(query or {}), "pagination[count]": str(PAGE_COUNT), "pagination[cursor]": cursor}
+            answer = await self.ask("GET", path, query=page)
+            for row in answer[name]:
+                yield row
+            cursor = answer["pagination"].get("next")
+            if cursor is None:
+                return
+
+    async def download(self, path: str, to: Path) -> None:
+        """Write what a path answers to a file."""
+        try:
+            async with self.session.get(
+                f"{self.url}{path}", headers={"Authorization": f"Bearer {self.token}"}, timeout=DOWNLOAD
+            ) as answer:
+                if answer.status >= 300:
+                    raise refused(self.url, answer.status, await answer.read())
+                with to.open("wb") as file:
+                    async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                        file.write(chunk)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise unreachable(self.url, error) from error
+
     def path(self, *parts: str) -> str:
         """Return a path within the space."""
         return "/" + "/".join(quote(part, safe="") for part in ("spaces", self.space, *parts))
 
-    async def kind_of(self, key: str) -> str:
-        """Return `audiences` or `computed-traits`, whichever the definition is one of."""
+    async def definition(self, key: str) -> tuple[str, bool]:
+        """Return `audiences` or `computed-traits`, whichever a definition is one of, and whether it is of accounts."""
         try:
-            await self.ask("GET", self.path("audiences", key))
+            audience = (await self.ask("GET", self.path("audiences", key)))["audience"]
         except DaemonError as error:
             if error.status != 404:
                 raise
-            await self.ask("GET", self.path("computed-traits", key))
-            return "computed-traits"
-        return "audiences"
+            trait = (await self.ask("GET", self.path("computed-traits", key)))["computedTrait"]
+            return "computed-traits", trait["definition"]["type"] == "ACCOUNTS"
+        return "audiences", audience["audienceType"] == "ACCOUNTS"
 
 
 def unreachable(url: str, error: Exception) -> DaemonError:
@@ -182,20 +213,15 @@ class RemoteAnswers:
     async def members(self, key: str, *, at_ms: int | None, known_ms: int | None) -> list[Member]:
         """See `Answers`."""
         path, query = self._daemon.path("audiences", key, "members"), {"at": _iso(at_ms), "known": _iso(known_ms)}
-        found: list[Member] = []
-        cursor: str | None = None
-        while True:
-            page = {**query, "pagination[count]": str(PAGE_COUNT), "pagination[cursor]": cursor}
-            answer = await self._daemon.ask("GET", path, query=page)
-            found += [Member(row["name"], instant_ms(row["since"]) or 0) for row in answer["members"]]
-            cursor = answer["pagination"].get("next")
-            if cursor is None:
-                return found
+        rows = self._daemon.pages(path, "members", query)
+        return [Member(row["name"], instant_ms(row["since"]) or 0) async for row in rows]
 
     async def explain(self, key: str, profile: str, *, at_ms: int | None, known_ms: int | None) -> dict[str, Any]:
         """See `Answers`."""
         daemon = self._daemon
-        kind = await daemon.kind_of(key)
+        kind, is_of_accounts = await daemon.definition(key)
+        if ":" not in profile:
+            profile = f"{'group_id' if is_of_accounts else 'user_id'}:{profile}"
         query = {"profile": profile, "at": _iso(at_ms), "known": _iso(known_ms)}
         answer = await daemon.ask("GET", daemon.path(kind, key, "explain"), query=query)
         explanation: dict[str, Any] = answer["explanation"]
