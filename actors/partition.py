@@ -194,9 +194,12 @@ class Partition:
         for fact in facts:
             self._fold_identity(fact)
         kind = event.kind
-        if event.profile:
-            user = self.user(event.profile)
-            self.changed.add(event.profile)
+        profile = event.profile
+        if profile:
+            user: Any = self.entities.get(profile)
+            if user is None:
+                user = self.user(profile)
+            self.changed.add(profile)
             if event.event_ms < user.first_ms:
                 user.first_ms = event.event_ms
             if kind <= SCREEN:
@@ -227,11 +230,14 @@ class Partition:
             self.erase(fact.entity)
 
     def _add_ids(self, entity: Entity, types: frozenset[str]) -> None:
+        """Ask the definitions that count an entity only by its ids, where they would count it."""
         entity.ids |= types
-        for node in self.program.nodes.values():
-            if node.spec is not None and (node.scope == ACCOUNT) == entity.is_account:
-                if node.spec.id_types is not None or not node.spec.anonymous:
-                    self._push(entity, node)
+        if entity.is_account:
+            return
+        bits = entity.bits
+        for node in self.program.by_ids:
+            if node.asked is not None or node.truth(bits):
+                self._push(entity, node)
 
     def _observe(self, user: User, event: Event, data: EventData) -> None:
         handlers = self.program.handlers

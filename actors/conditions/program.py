@@ -23,7 +23,7 @@ from actors.conditions.compare import CLOCKED, clocked, clocked_due_ms, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel, Stream, is_dynamic
 from actors.conditions.handlers import Handler, Subscription, generate
-from actors.conditions.queries import Entity, Query, Records, static_query
+from actors.conditions.queries import Count, Entity, Query, Recent, Records, static_query
 from actors.language.tree import (
     And,
     Audience,
@@ -190,6 +190,7 @@ class Program:
         self.by_stable: dict[int, Asked] = {}
         self.scoped: dict[Scope, list[Leaf]] = {USER: [], ACCOUNT: []}  # the leaves in use, by rank
         self.nodes_by_rank: list[Node] = []
+        self.by_ids: list[Node] = []  # those of users that count a profile only if it has certain ids
         self.handlers: dict[Scope, dict[tuple[int, str | None], Handler]] = {USER: {}, ACCOUNT: {}}
         self.by_trait: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
         self.by_audience: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
@@ -300,7 +301,7 @@ class Program:
             leaf.holds = lambda entity, now_ms: clocked(op, left(entity, now_ms), span_ms, now_ms)
         elif all(isinstance(right, Literal) for right in tree.right):
             holds = constant_test(op, tuple(right.value for right in tree.right if isinstance(right, Literal)))
-            leaf.holds = _simple(leaf, tree, holds) or (lambda entity, now_ms: holds(left(entity, now_ms)))
+            leaf.holds = _simple(leaf, tree) or (lambda entity, now_ms: holds(left(entity, now_ms)))
         else:
             rights = [self._value(leaf, r, bounds, None) for r in tree.right if not isinstance(r, Duration)]
             leaf.holds = lambda entity, now_ms: compare(
@@ -310,7 +311,9 @@ class Program:
         span_of = tree.right[0].ms if op in CLOCKED and isinstance(tree.right[0], Duration) else None
         if timed or span_of is not None:
             leaf.timeless = not isinstance(tree.left, Literal)
-            leaf.due = _due(leaf.scope, timed, op, left if span_of is not None else None, span_of or 0)
+            leaf.due = _simple_due(leaf, tree) or _due(
+                leaf.scope, timed, op, left if span_of is not None else None, span_of or 0
+            )
 
     def _value(self, leaf: Leaf, value: Value, bounds: Bounds, cap: int | None) -> Callable[[Any, int], Any]:
         if isinstance(value, Literal):
@@ -371,6 +374,13 @@ class Program:
         for node in self.nodes.values():
             node.rank = max([node.rank, *(leaf.rank for leaf in node.leaves)])
         self.nodes_by_rank = sorted(self.nodes.values(), key=lambda node: (node.rank, node.number))
+        self.by_ids = [
+            node
+            for node in self.nodes_by_rank
+            if node.spec is not None
+            and node.scope == USER
+            and (not node.spec.anonymous if node.asked is not None else node.spec.id_types is not None)
+        ]
         used = sorted((leaf for leaf in self.by_index if leaf.nodes), key=lambda leaf: leaf.rank)
         self.scoped = {scope: [leaf for leaf in used if leaf.scope == scope] for scope in (USER, ACCOUNT)}
         self.by_hidden = {}
@@ -514,18 +524,45 @@ def _cap(tree: Comparison) -> int | None:
     return None
 
 
-def _simple(leaf: Leaf, tree: Comparison, holds: Callable[[Any], bool]) -> Callable[[Any, int], bool] | None:
-    """Return a faster test for the commonest leaf, a count against a number; None for any other."""
+def _simple(leaf: Leaf, tree: Comparison) -> Callable[[Any, int], bool] | None:
+    """Return a faster test for the commonest leaf, a count of at least a constant; None for any other."""
     right = tree.right[0] if tree.right else None
     if not (isinstance(right, Literal) and type(right.value) is int and leaf.asked and tree.op == "at_least"):
         return None
-    asked = leaf.asked[0]
-    if asked.query.reducer.name != "count" or len(leaf.asked) > 1:
+    query, index, bound = leaf.asked[0].query, leaf.asked[0].index, right.value
+    if leaf.scope == ACCOUNT or bound < 1:
         return None
-    index, query, bound = asked.index, asked.query, right.value
-    if leaf.scope == USER:
-        return lambda entity, now_ms: query.value(entity.s.get(index), now_ms, entity) >= bound
-    return lambda entity, now_ms: query.value(entity.a.get(index), now_ms, entity) >= bound
+    if isinstance(query, Count):
+        return lambda entity, now_ms: entity.s.get(index, 0) >= bound
+    if isinstance(query, Recent):
+        before_ms = query.before_ms
+
+        def holds(entity: Any, now_ms: int) -> bool:
+            newest = entity.s.get(index)
+            return newest is not None and len(newest) >= bound and newest[-bound] > now_ms - before_ms
+
+        return holds
+    return None
+
+
+def _simple_due(leaf: Leaf, tree: Comparison) -> Callable[[Any, int], int | None] | None:
+    """Return the same for when it changes by itself: only a count that is reached can be lost."""
+    right = tree.right[0] if tree.right else None
+    if not (leaf.asked and isinstance(leaf.asked[0].query, Recent) and isinstance(right, Literal)):
+        return None
+    query, index = leaf.asked[0].query, leaf.asked[0].index
+    if leaf.scope == ACCOUNT or tree.op != "at_least" or query.cap != right.value:
+        return None
+    before_ms, bound = query.before_ms, query.cap
+
+    def due_ms(entity: Any, now_ms: int) -> int | None:
+        newest = entity.s.get(index)
+        if newest is None or len(newest) < bound:
+            return None
+        due: int = newest[0] + before_ms
+        return due if due > now_ms else None
+
+    return due_ms
 
 
 def _due(
