@@ -227,7 +227,6 @@ async def serve(settings: Settings, on_ready: Callable[[Daemon], None]) -> None:
 async def lifespan_of(app: App) -> AsyncIterator[App]:
     """Run an ASGI app's lifespan around the block."""
     lifespan = LifespanOn(uvicorn.Config(app, lifespan="on", log_config=None, interface="asgi3"))
-    lifespan.config.load()
     await lifespan.startup()
     if lifespan.should_exit:
         raise ConfigError("the API did not start; the log says why")
