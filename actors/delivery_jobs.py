@@ -37,8 +37,11 @@ class Profiles(Protocol):
     def accounts(self, user: int) -> Sequence[int]:
         """Return the accounts of a user."""
 
-    async def current(self, entity: int, after_seq: int) -> Mapping[str, Any]:
-        """Return a profile's values by key, once everything up to a sequence is folded."""
+    def current(self, entity: int) -> Mapping[str, Any]:
+        """Return a profile's audiences and traits by key, as far as is folded; what is not live yet is left out."""
+
+    def folded_seq(self) -> int:
+        """Return up to where that is."""
 
 
 class Planner:
@@ -51,7 +54,7 @@ class Planner:
         self.connections: Mapping[str, Connection] = {}
         self.quiet: frozenset[str] = frozenset()  # connections that send nothing now
 
-    async def work(self, job: Job, settled_ids: frozenset[str]) -> Work:
+    def work(self, job: Job, settled_ids: frozenset[str]) -> Work:
         """Return what a job owes now."""
         state: State | None = None
         match job.what:
@@ -61,13 +64,14 @@ class Planner:
                 state = self._ledger.true(job.connection, job.entity)
                 debts = self._reconcile(job, state)
             case "renew":
-                debts = await self._renew(job)
+                debts = self._renew(job)
             case "merge":
-                debts = await self._merge(job)
+                debts = self._merge(job)
             case "resend":
                 debts = self._resend(job)
             case "erase":
                 debts = []
+                self._erase(job)
         for debt in debts:
             for call in debt.calls:
                 if call.id not in settled_ids:
@@ -117,7 +121,7 @@ class Planner:
             return []
         return self._debts(connection, job.entity, state, again=True)
 
-    async def _renew(self, job: Job) -> list[Debt]:
+    def _renew(self, job: Job) -> list[Debt]:
         """A profile has another id: tell it what is true, unless that is about to change."""
         debts: list[Debt] = []
         for connection in self.connections.values():
@@ -128,21 +132,21 @@ class Planner:
                 self._ledger.unsettle(connection.id, job.entity)
                 continue
             new = self._debts(connection, job.entity, state, again=False)
-            if new and await self._stands(connection, job, state):
+            if new and self._stands(connection, job, state):
                 debts += new
         return debts
 
-    async def _stands(self, connection: Connection, job: Job, state: State) -> bool:
-        """Tell whether what is known of a profile is still so, with everything up to the job folded."""
+    def _stands(self, connection: Connection, job: Job, state: State) -> bool:
+        """Tell whether what is known of a profile is still so (the job is not read before its cause is folded)."""
         if connection.entity_type == "ACCOUNTS" and not any(t == "group_id" for t, _ in self._profiles.ids(job.entity)):
             return True
-        current = await self._profiles.current(job.entity, job.seq)
+        current = self._profiles.current(job.entity)
         return bool(connection.key not in current or current[connection.key] == state.value)
 
-    async def _merge(self, job: Job) -> list[Debt]:
+    def _merge(self, job: Job) -> list[Debt]:
         """Let the survivor take over what the absorbed were told; what a change still to come sends is left to it."""
         debts: list[Debt] = []
-        current = await self._profiles.current(job.entity, job.seq)
+        current = self._profiles.current(job.entity)
         for connection in self.connections.values():
             inherited = self._inherit(connection, job)
             own = self._ledger.true(connection.id, job.entity)
@@ -193,6 +197,22 @@ class Planner:
                     self._ledger.write_told(connection.id, job.entity, ids, told)
             self._ledger.forget(connection.id, absorbed)
         return newest
+
+    def _erase(self, job: Job) -> None:
+        """Withdraw a deleted profile and then forget it; a paused connection, and an internal deletion, only forget."""
+        self._ledger.erase(job.entity)
+        for connection in self.connections.values():
+            told = self._ledger.told(connection.id, job.entity)
+            owes = any(
+                row.value is True if connection.kind == "audience" else row.value is not None for row in told.values()
+            )
+            if not owes or job.value or connection.id in self.quiet:
+                self._ledger.forget(connection.id, job.entity)
+                continue
+            value = False if connection.kind == "audience" else None
+            state = State(value, job.seq, job.at_ms, erased=True)
+            self._ledger.write_true(connection.id, job.entity, state)
+            self._ledger.unsettle(connection.id, job.entity)
 
     def _resend(self, job: Job) -> list[Debt]:
         call = job.call
@@ -284,7 +304,8 @@ class Planner:
         state = self._ledger.true(connection.id, job.entity)
         if state is None or max(state.seq, state.basis_seq) < job.seq:
             value = self._value(connection, job)
-            self._ledger.write_true(connection.id, job.entity, State(value, job.seq, job.at_ms))
+            erased = state is not None and state.erased
+            self._ledger.write_true(connection.id, job.entity, State(value, job.seq, job.at_ms, erased=erased))
             self._ledger.unsettle(connection.id, job.entity)
 
     def settle_debt(self, entity: int, debt: Debt) -> None:
@@ -308,19 +329,19 @@ class Planner:
                 value = self._value(connection, job)
                 if value is False and state is None and not ledger.told(job.connection, job.entity):
                     return  # an exit of one who never was told anything: nothing to remember
-                ledger.write_true(job.connection, job.entity, State(value, job.seq, job.at_ms))
+                erased = state is not None and state.erased
+                ledger.write_true(job.connection, job.entity, State(value, job.seq, job.at_ms, erased=erased))
             case "reconcile":
                 if job.connection in self.quiet:
                     return
                 if ledger.true(job.connection, job.entity) == work.state:
                     ledger.settle(job.connection, job.entity)
+                    if work.state is not None and work.state.erased:
+                        ledger.forget(job.connection, job.entity)
+                        ledger.erase(job.entity)
                 else:
                     ledger.touched.add(job.connection)  # it has changed since: once more
-            case "erase":
-                for connection_id in self.connections:
-                    ledger.forget(connection_id, job.entity)
-                ledger.erase(job.entity)
-            case "renew" | "merge" | "resend":
+            case "renew" | "merge" | "resend" | "erase":
                 pass
 
 

@@ -24,6 +24,7 @@ from actors.delivery_retry import Breaker
 from actors.delivery_rows import Rows
 from eventlog.log import DELIVERIES, SENT, Key
 
+INTERNAL_MAX: Final = 100  # regulations; a deletion follows its regulation at once
 RING_SIZE: Final = 1_000  # deliveries that are listed; all are in the log
 TOLD_MAX: Final = 5_000  # sets of ids of one profile; a profile has at most 1,000 ids (contract, section 2)
 PAGE: Final = 500  # rows read at once
@@ -54,6 +55,7 @@ class ActorState(Struct, omit_defaults=True):
     walks: dict[str, Walk] = {}
     synced_ms: int = 0  # list destinations: when the last sync began
     memory: dict[str, Any] = {}  # what its adapter remembers: remote lists
+    internal: tuple[str, ...] = ()  # regulations that leave destinations alone, the newest
     records: int = 0  # ever written to the ring
     delivered: int = 0
     given_up: int = 0

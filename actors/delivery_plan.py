@@ -33,6 +33,7 @@ class State(Struct, frozen=True, omit_defaults=True, array_like=True):
     seq: int  # the entry that made it so
     at_ms: int
     basis_seq: int = 0  # changes up to this entry are in it
+    erased: bool = False  # the profile was deleted: once this is told, all its rows go
 
 
 class Target(Struct, frozen=True):

@@ -12,10 +12,10 @@ from typing import Any, Final
 from actors.delivery import Connection, Destination
 from actors.delivery_jobs import Planner, Profiles
 from actors.delivery_lanes import Job, Lanes, Parked
-from actors.delivery_ledger import Ledger, Walk
+from actors.delivery_ledger import INTERNAL_MAX, Ledger, Walk
 from actors.delivery_plan import State
 from actors.delivery_source import EffectSource, Item, Linked
-from eventlog.entries import DefinitionDeleted, Entered, Erased, Exited, IdAdded, Merged, TraitComputed
+from eventlog.entries import DefinitionDeleted, Entered, Erased, Exited, IdAdded, Merged, RegulationSaved, TraitComputed
 
 SLICES_A_TURN: Final = 4  # so that one that is behind lets the others work too
 
@@ -38,6 +38,7 @@ class Reader:
         self.by_definition: dict[int, list[Connection]] = {}
         self.noted_until_seq = 0  # entries up to it were made while the destination was off
         self.is_list = False
+        self.waits = False  # for the space to fold what is next
 
     def configure(self, destination: Destination, connections: Iterable[Connection], *, is_list: bool) -> None:
         """Take another configuration in."""
@@ -50,6 +51,8 @@ class Reader:
     async def read(self, now_ms: int) -> bool:
         """Read on while there is room; tell whether anything was read."""
         self._now_ms = now_ms
+        self.waits = False
+        start_seq = self.read_seq
         moved = False
         for _ in range(SLICES_A_TURN):
             if not self._spread():
@@ -61,7 +64,9 @@ class Reader:
                 break
             moved = True
             for item in found.items:
-                self._take(item)
+                if not self._take(item):
+                    self.waits = True
+                    return self.read_seq > start_seq
                 self.read_seq = item.seq
                 if self._fan or not self._lanes.open:
                     break
@@ -89,28 +94,37 @@ class Reader:
             for one in self._lanes.park(lane):
                 self._ledger.park(Parked(one.job, one.queued_ms))
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item) -> bool:
+        """Take an entry in; False: not yet, what it says of a profile is not folded."""
         what = item.what
         match what:
             case Exited() if what.merged_into:
-                return  # the survivor is a member, and has taken over what was told
+                pass  # the survivor is a member, and has taken over what was told
             case Entered() | Exited():
                 self._change(item, what.entity, what.definition, isinstance(what, Entered), what.at_ms)
             case TraitComputed():
                 self._change(item, what.entity, what.definition, what.value, what.at_ms)
             case IdAdded():
                 if self._concerns([what.entity]):
+                    if self._profiles.folded_seq() < item.seq:
+                        return False
                     self._add(Job("renew", item.seq, what.entity, at_ms=item.recorded_ms), item.seq)
             case Merged():
                 if self._concerns([what.survivor, *what.absorbed]):
+                    if self._profiles.folded_seq() < item.seq:
+                        return False
                     job = Job("merge", item.seq, what.survivor, at_ms=item.recorded_ms, absorbed=what.absorbed)
                     self._add(job, item.seq)
             case Erased():
-                self._add(Job("erase", item.seq, what.entity), item.seq)
+                internal = what.regulation in self._ledger.state.internal
+                self._add(Job("erase", item.seq, what.entity, value=internal, at_ms=item.recorded_ms), item.seq)
+            case RegulationSaved():
+                self._regulated(what)
             case Linked():
                 self._linked(item, what)
             case DefinitionDeleted():
                 self._deleted(item, what)
+        return True
 
     def _concerns(self, entities: list[int]) -> bool:
         if any(self._lanes.lane_of(entity) is not None for entity in entities):
@@ -172,6 +186,12 @@ class Reader:
                     self._planner.note(connection, job)
                 else:
                     self._add(job, item.seq)
+
+    def _regulated(self, saved: RegulationSaved) -> None:
+        state, regulation = self._ledger.state, str(saved.regulation.get("id", ""))
+        internal = any(isinstance(part, str) and part.endswith("_INTERNAL") for part in saved.regulation.values())
+        if internal and regulation not in state.internal:
+            state.internal = (*state.internal, regulation)[-INTERNAL_MAX:]
 
     def _deleted(self, item: Item, deleted: DefinitionDeleted) -> None:
         for connection in self.by_definition.get(deleted.number, ()):

@@ -22,6 +22,7 @@ from eventlog.entries import (
     Exited,
     IdAdded,
     Merged,
+    RegulationSaved,
     TraitComputed,
 )
 from eventlog.log import Log
@@ -39,8 +40,8 @@ class Linked(Struct, frozen=True):
     account: int
 
 
-Relevant = Entered | Exited | TraitComputed | IdAdded | Merged | Erased | DefinitionDeleted | Linked
-RELEVANT_FACTS: Final = (Entered, Exited, TraitComputed, IdAdded, Merged, Erased, DefinitionDeleted)
+Relevant = Entered | Exited | TraitComputed | IdAdded | Merged | Erased | RegulationSaved | DefinitionDeleted | Linked
+RELEVANT_FACTS: Final = (Entered, Exited, TraitComputed, IdAdded, Merged, Erased, RegulationSaved, DefinitionDeleted)
 
 
 class Item(Struct, frozen=True):

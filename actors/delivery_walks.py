@@ -11,19 +11,20 @@ from typing import Final, Protocol
 from actors.delivery import Adapter, Connection, Limits
 from actors.delivery_jobs import Planner, Profiles
 from actors.delivery_lanes import Job, Lanes
-from actors.delivery_ledger import PAGE, Ledger, Walk
+from actors.delivery_ledger import Ledger, Walk
 from actors.delivery_plan import State, Told
 from actors.delivery_source import EffectSource
 from eventlog.entries import Erased, Merged, TraitComputed
 
+FILL_PAGE: Final = 2_000  # members looked at at once: each look goes over all of them
 DRAINED_MIN: Final = 200  # jobs made of unsettled profiles at a time, two batches at least
 
 
 class Members(Protocol):
     """Lists members; a space does."""
 
-    async def members(self, definition_id: str, after: int, limit: int) -> tuple[int, Sequence[tuple[int, int]]]:
-        """Return a sequence that they hold at, and the next members with since when; none when it is deleted."""
+    def members(self, definition_id: str, after: int, limit: int) -> Sequence[tuple[int, int]]:
+        """Return the next members with since when, as far as is folded; none when the definition is deleted."""
 
 
 class Walker:
@@ -106,10 +107,11 @@ class Walker:
             return await self._fill_values(connection, walk)
         if not self._adapter.is_list and connection_id in self._draining:
             return False  # the last page goes out first
-        basis_seq, page = await self._members.members(connection.definition_id, walk.after, PAGE)
+        basis_seq = self._profiles.folded_seq()
+        page = self._members.members(connection.definition_id, walk.after, FILL_PAGE)
         for entity, since_ms in page:
             self._found(connection, entity, State(True, connection.since_seq, since_ms, basis_seq))
-        if len(page) < PAGE:
+        if len(page) < FILL_PAGE:
             return self._go_on(connection_id, None)
         return self._go_on(connection_id, Walk("fill", after=page[-1][0]))
 

@@ -12,6 +12,7 @@ are sent only against the lease. So a crash can lose a few tokens, and never win
 import math
 from collections.abc import Callable
 from random import Random
+from traceback import format_exception
 from typing import Any, Final, Protocol
 from typing import Literal as OneOf
 
@@ -55,6 +56,7 @@ CURSOR_LAG_MAX: Final = 10_000  # entries that do not concern it may be read aga
 SCAN_FACTOR: Final = 4  # lanes looked at to fill a batch, at most so many batches' worth
 TURNS_MAX: Final = 1_000_000  # of a step: more is a loop without an end
 IDLE_POLL_S: Final = 0.5  # `run` looks at the clock again after so long, whatever it waits for
+FOLD_WAIT_MS: Final = 10  # until what is already in the log may be folded
 STOP_WAIT_S: Final = 10.0  # for requests under way when it is stopped
 
 log = structlog.get_logger()
@@ -236,7 +238,7 @@ class DestinationActor:
             if self._reader.read_seq >= self.destination.quiet_seq:
                 moved |= await self._walker.walk()
                 moved |= self._walker.drain(now_ms, self._limits)
-            batches, finished = await self._dispatch(now_ms)
+            batches, finished = self._dispatch(now_ms)
             moved |= finished
         await self._flush()
         for connection_id in list(self._walker.gone):
@@ -288,7 +290,7 @@ class DestinationActor:
             return self.in_flight == 0
         return state.breaker.state == "closed" or now_ms >= state.breaker.until_ms
 
-    async def _dispatch(self, now_ms: int) -> tuple[list[Batch], bool]:
+    def _dispatch(self, now_ms: int) -> tuple[list[Batch], bool]:
         """Start as many batches as limits allow; tell also whether jobs were finished that owed nothing."""
         batches: list[Batch] = []
         moved = False
@@ -297,7 +299,7 @@ class DestinationActor:
             paid = buckets.take(self._bucket, now_ms, self.adapter.asks_max)
             probe = self.ledger.state.breaker.state != "closed"
             most = 1 if probe else self.adapter.batch_max
-            picked, finished = await self._pick(most, affordable=paid is not None)
+            picked, finished = self._pick(most, affordable=paid is not None)
             moved |= finished
             if not picked or paid is None:
                 break
@@ -313,7 +315,7 @@ class DestinationActor:
             batches.append(batch)
         return batches, moved
 
-    async def _pick(self, most: int, *, affordable: bool) -> tuple[Picked, bool]:
+    def _pick(self, most: int, *, affordable: bool) -> tuple[Picked, bool]:
         """Take calls off the lanes that may start, all of one group; finish jobs on the way that owe nothing."""
         picked: Picked = []
         passed: list[Lane] = []
@@ -323,7 +325,7 @@ class DestinationActor:
             if lane is None:
                 break
             if lane.work is None:
-                lane.work = await self._planner.work(lane.jobs[0].job, lane.settled_ids)
+                lane.work = self._planner.work(lane.jobs[0].job, lane.settled_ids)
             if lane.work.done:
                 self._finish(lane)
                 moved = True
@@ -370,8 +372,9 @@ class DestinationActor:
             if len(done.verdicts) != len(batch.calls):
                 return self._broken(batch, asks, f"{len(done.verdicts)} verdicts on {len(batch.calls)} calls")
             return Settled(batch, done, asks)
-        except Exception as error:
-            log.exception("adapter_failed", destination=self.id, type=self.adapter.type)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter does wrong is these calls' trouble alone
+            where = "".join(format_exception(error))  # without locals: they hold settings
+            log.error("adapter_failed", destination=self.id, type=self.adapter.type, error=where)
             return self._broken(batch, asks, repr(error))
 
     def _broken(self, batch: Batch, asks: int, what: str) -> Settled:
@@ -562,7 +565,7 @@ class DestinationActor:
         if not self.destination.enabled or self.problem or self._bucket is None:
             return None
         state = self.ledger.state
-        due: list[int] = []
+        due: list[int] = [now_ms + FOLD_WAIT_MS] if self._reader.waits else []
         wake_ms = self.lanes.next_wake_ms()
         if wake_ms is not None:
             due.append(wake_ms)

@@ -7,6 +7,7 @@ here.
 
 from collections.abc import Mapping, Sequence
 from random import Random
+from traceback import format_exception
 from typing import Any, Final
 from typing import Literal as OneOf
 
@@ -127,19 +128,20 @@ class SpaceWorld:
         """Return the accounts of a user."""
         return self._space.accounts_now(user)
 
-    async def current(self, entity: int, after_seq: int) -> Mapping[str, Any]:
-        """Return a profile's values by key, once everything up to a sequence is folded."""
-        if self._space.now()[1] < after_seq:
-            await self._space.settle()
-        return {row.key: row.value for row in await self._space.traits_of(entity) if row.kind != "custom"}
+    def current(self, entity: int) -> Mapping[str, Any]:
+        """Return a profile's audiences and traits by key, as far as is folded; what is not live yet is left out."""
+        return self._space.values_now(entity)
 
-    async def members(self, definition_id: str, after: int, limit: int) -> tuple[int, Sequence[tuple[int, int]]]:
-        """Return a sequence that they hold at, and the next members with since when; none when it is deleted."""
-        basis_seq = self._space.now()[1]
+    def folded_seq(self) -> int:
+        """Return up to where that is."""
+        return self._space.now()[1]
+
+    def members(self, definition_id: str, after: int, limit: int) -> Sequence[tuple[int, int]]:
+        """Return the next members with since when, as far as is folded; none when the definition is deleted."""
         try:
-            return basis_seq, await self._space.members(definition_id, after=after, limit=limit)
+            return self._space.members_now(definition_id, after=after, limit=limit)
         except NotFoundError:
-            return basis_seq, []
+            return []
 
     async def record(self, facts: tuple[AnyFact, ...], changes: tuple[Changes, ...]) -> int:
         """Append facts and row changes in one transaction."""
@@ -275,9 +277,10 @@ class Deliveries:
                         actor = self._actors[destination_id] = self._make(destination_id)
                         self._failures.pop(destination_id, None)
                         await actor.run()
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001 - whatever it is, it is this destination's alone
                         self._failures[destination_id] = str(error) or repr(error)
-                        log.exception("destination_failed", destination=destination_id, again_in_s=pause_s)
+                        where = "".join(format_exception(error))  # without locals: they hold settings
+                        log.error("destination_failed", destination=destination_id, again_in_s=pause_s, error=where)
                     await anyio.sleep(pause_s)
                     pause_s = min(RESTART_MAX_S, 2 * pause_s)
         finally:
