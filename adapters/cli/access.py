@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Parameter
 from rich.table import Table
 
 from actors.control import SCOPES
@@ -15,24 +15,6 @@ from eventlog.entries import TokenRecord
 from eventlog.instants import iso
 
 ACTOR: Final = "command line"
-
-EXAMPLES: Final = f"""
-    turnout tokens create reporting --scope audiences:read
-    turnout tokens create ci --scope audiences:write --scope profiles:read --expires 2027-01-01
-    turnout tokens list
-    turnout tokens revoke tok_Zg5c0x
-
-Scopes: {", ".join(SCOPES)}.
-"""
-
-
-def tokens_app(group: Group) -> App:
-    """Return the commands under `turnout tokens`."""
-    app = App(name="tokens", help="Issue, list and revoke access tokens.", help_epilogue=EXAMPLES, group=group)
-    app.command(create)
-    app.command(list_, name="list")
-    app.command(revoke)
-    return app
 
 
 @waits

@@ -13,17 +13,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli import (
-    access,
-    checking,
-    copies,
-    explaining,
-    exporting,
-    importing,
-    questions,
-    replaying,
-    serving,
-)
+from adapters.cli.commands import COMMANDS, KEEP, TOKENS_ABOUT, TOKENS_EXAMPLES, Command
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -31,11 +21,6 @@ from eventlog.errors import QueryError, TurnoutError
 GOOD: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
-
-RUN: Final = Group("Run", sort_key=0)
-ASK: Final = Group("Ask", sort_key=1)
-MOVE: Final = Group("Move data", sort_key=2)
-KEEP: Final = Group("Look after", sort_key=3)
 
 ABOUT: Final = (
     "Audiences and computed traits from customer events, in real time.\n\n"
@@ -56,18 +41,19 @@ def application() -> App:
         default_parameter=Parameter(negative=""),
         group_commands=Group("Help", sort_key=9),
     )
-    app.command(serving.serve_, name="serve", group=RUN, help_epilogue=serving.EXAMPLES)
-    app.command(questions.preview, group=ASK, help_epilogue=questions.PREVIEW_EXAMPLES)
-    app.command(questions.members, group=ASK, help_epilogue=questions.MEMBERS_EXAMPLES)
-    app.command(checking.check, group=ASK, help_epilogue=checking.EXAMPLES)
-    app.command(explaining.explain, group=ASK, help_epilogue=explaining.EXAMPLES)
-    app.command(importing.import_, name="import", group=MOVE, help_epilogue=importing.EXAMPLES)
-    app.command(exporting.export, group=MOVE, help_epilogue=exporting.EXAMPLES)
-    app.command(access.tokens_app(KEEP))
-    app.command(replaying.replay, group=KEEP, help_epilogue=replaying.EXAMPLES)
-    app.command(copies.backup, group=KEEP, help_epilogue=copies.BACKUP_EXAMPLES)
-    app.command(copies.restore, group=KEEP, help_epilogue=copies.RESTORE_EXAMPLES)
+    tokens = App(name="tokens", help=TOKENS_ABOUT, help_epilogue=TOKENS_EXAMPLES, group=KEEP)
+    app.command(tokens)
+    for names, command in COMMANDS.items():
+        add(app, names, command)
     return app
+
+
+def add(app: App, names: str, command: Command) -> None:
+    """Add a command to the application, or, where its name is two words, to the one that it is under."""
+    *above, name = names.split()
+    parent = app[above[0]] if above else app
+    group = None if above else command.group
+    parent.command(command.where, name=name, help=command.about, help_epilogue=command.examples, group=group)
 
 
 def run(app: App, arguments: Sequence[str]) -> int:

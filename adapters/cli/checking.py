@@ -22,12 +22,6 @@ from adapters.cli.terminal import answers, complain, write_json
 from eventlog.entries import KIND_NAMES, TRACK
 from eventlog.errors import QueryError
 
-EXAMPLES: Final = r"""
-    turnout check "event('Order Completed').within(14 days).count() >= 2"
-    turnout check --trait "event('Order Completed').sum(property('total'))"
-    turnout check --type accounts "ANY event('Signed In').within(7 days).count() >= 1"
-"""
-
 KEEPS: Final[dict[type[Query], str]] = {
     Count: "a count",
     Sum: "the exact sum, and of how many",

@@ -19,22 +19,12 @@ import zstandard
 from cyclopts import Parameter
 
 from adapters.cli.opened import path_of
-from adapters.cli.options import HERE, Target
+from adapters.cli.options import THIS, Folder
 from adapters.cli.terminal import bar, note
 from eventlog.datadir import DataDir
 from eventlog.errors import TurnoutError
 from eventlog.sqlite import SqliteLog
 from eventlog.sqlite_file import sync_directory
-
-BACKUP_EXAMPLES: Final = """
-    turnout backup turnout-2026-03-01.tar.zst
-    turnout backup nightly.tar.zst --data /var/lib/turnout      # while the daemon runs
-"""
-
-RESTORE_EXAMPLES: Final = """
-    turnout restore turnout-2026-03-01.tar.zst --data restored
-    turnout replay --check --data restored
-"""
 
 CONTROL: Final = "control.log"
 FORMAT_FILE: Final = "format"
@@ -47,14 +37,14 @@ class BackupError(TurnoutError):
     """A backup cannot be written or read. Says which and why."""
 
 
-def backup(file: Annotated[Path, Parameter(metavar="FILE")], /, *, target: Target = HERE) -> int:
+def backup(file: Annotated[Path, Parameter(metavar="FILE")], /, *, folder: Folder = THIS) -> int:
     """Copy a data directory into one file, also while a daemon has it open.
 
     Args:
         file: The file to write, usually .tar.zst; it appears whole or not at all.
-        target: The data directory.
+        folder: The data directory.
     """
-    folder = path_of(target)
+    data = path_of(folder.target())
     if file.exists():
         raise BackupError(f"{file} is there already; name a new file")
     with (
@@ -63,31 +53,31 @@ def backup(file: Annotated[Path, Parameter(metavar="FILE")], /, *, target: Targe
     ):
         partial, copy = Path(room) / file.name, Path(room) / "copy.log"
         with _writing(partial) as archive:
-            archive.add(folder / FORMAT_FILE, FORMAT_FILE)
-            _add(archive, folder / CONTROL, CONTROL, copy)
-            logs = sorted((folder / SPACES).glob("*.log"))
+            archive.add(data / FORMAT_FILE, FORMAT_FILE)
+            _add(archive, data / CONTROL, CONTROL, copy)
+            logs = sorted((data / SPACES).glob("*.log"))
             show.of(len(logs))
             for done, log in enumerate(logs, 1):
                 _add(archive, log, f"{SPACES}/{log.name}", copy)
                 show.to(done)
         partial.replace(file)
         sync_directory(file.parent)
-    note(f"{folder}: {len(logs)} spaces in {file} ({file.stat().st_size:,} bytes)")
+    note(f"{data}: {len(logs)} spaces in {file} ({file.stat().st_size:,} bytes)")
     return 0
 
 
-def restore(file: Annotated[Path, Parameter(metavar="FILE")], /, *, target: Target = HERE) -> int:
+def restore(file: Annotated[Path, Parameter(metavar="FILE")], /, *, folder: Folder = THIS) -> int:
     """Make a data directory from a backup.
 
     Args:
         file: What `turnout backup` wrote.
-        target: The data directory to make; it must not be there yet.
+        folder: The data directory to make; it must not be there yet.
     """
-    folder = path_of(target, make=True)
-    if folder.exists() and any(folder.iterdir()):
-        raise BackupError(f"{folder} is there already and not empty; move it away, or name another with --data")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".turnout-restore-", dir=folder.parent) as room:
+    data = path_of(folder.target(), make=True)
+    if data.exists() and any(data.iterdir()):
+        raise BackupError(f"{data} is there already and not empty; move it away, or name another with --data")
+    data.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".turnout-restore-", dir=data.parent) as room:
         whole = Path(room) / "data"
         whole.mkdir(mode=0o700)
         names = _unpack(file, whole)
@@ -98,11 +88,11 @@ def restore(file: Annotated[Path, Parameter(metavar="FILE")], /, *, target: Targ
                 show.to(done)
         with DataDir.open(whole, holder="turnout restore"):
             pass
-        if folder.exists():
-            folder.rmdir()
-        whole.rename(folder)
-        sync_directory(folder.parent)
-    note(f"{len(logs) - 1} spaces restored to {folder}")
+        if data.exists():
+            data.rmdir()
+        whole.rename(data)
+        sync_directory(data.parent)
+    note(f"{len(logs) - 1} spaces restored to {data}")
     return 0
 
 

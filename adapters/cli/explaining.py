@@ -10,12 +10,6 @@ from adapters.cli.options import HERE, NOW, Moment, Output, Target
 from adapters.cli.running import waits
 from adapters.cli.terminal import answers, write_json
 
-EXAMPLES: Final = """
-    turnout explain big_spenders user_id:17850
-    turnout explain big_spenders email:ann@example.com --at 2026-03-01
-    turnout explain lifetime_value 17850                 # a computed trait: what its value rests on
-"""
-
 EVENTS_SHOWN: Final = 5  # behind one part, newest last; json has more
 JUNCTIONS: Final = {"and": "all of", "or": "any of", "not": "not"}
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -15,12 +15,6 @@ from adapters.cli.remote import POLL_S, DaemonError, choose_space, reach
 from adapters.cli.running import waits
 from adapters.cli.terminal import Bar, bar, note
 from adapters.export import ExportSpec, Format, Hash, take_snapshot, write_export
-
-EXAMPLES: Final = """
-    turnout export big_spenders --out big_spenders.csv
-    turnout export big_spenders --format single_column --external-id email > hashes.csv
-    turnout export big_spenders --at 2026-03-01 --format formatted
-"""
 
 
 @waits

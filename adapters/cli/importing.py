@@ -24,17 +24,6 @@ from eventlog.entries import Rejected
 REASONS_SHOWN: Final = 5  # of refused lines of one file; all of them are in the list of rejected events
 ID_CHARS: Final = 32  # of a made message id: 128 bits
 
-EXAMPLES: Final = """
-    turnout import events.ndjson.gz
-    zcat 2026-*.gz | turnout import -
-    TURNOUT_TOKEN=… turnout import events.ndjson --url http://localhost:8765
-
-A line (here two) is a message as the tracking API takes it, with its own time:
-
-    {"type": "track", "userId": "ann", "event": "Order Completed", "messageId": "o-1",
-     "timestamp": "2026-03-01T12:00:00Z", "properties": {"total": 12.5}}
-"""
-
 
 class Line(Struct, frozen=True, gc=False):
     """A line of a file that is not empty."""

@@ -66,6 +66,21 @@ class Target:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class Folder:
+    """The data directory of a command that asks no daemon."""
+
+    data: Annotated[
+        Path | None,
+        Parameter(group=WHERE, metavar="DIR", help="Data directory. [default: ./turnout-data]"),
+    ] = None
+
+    def target(self, space: str | None = None) -> Target:
+        """Return it as what commands about one space work on."""
+        return Target(data=self.data, space=space)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class Moment:
     """The two times of a question."""
 
@@ -83,3 +98,4 @@ class Moment:
 
 NOW: Final = Moment()
 HERE: Final = Target()
+THIS: Final = Folder()

@@ -1,33 +1,11 @@
 """The commands that ask: preview, members, explain, check."""
 
-from typing import Final
-
 from actors.space_api import EntityType
 from adapters.cli.answers import asked
 from adapters.cli.options import HERE, NOW, Entities, Flag, Moment, Output, Query, Target
 from adapters.cli.running import waits
 from adapters.cli.terminal import answers, write_json, write_lines
 from eventlog.instants import iso
-
-PREVIEW_EXAMPLES: Final = r"""
-Who spent 1000 or more so far:
-
-    turnout preview "event('Order Completed').sum(property('total')) >= 1000"
-
-Who would have been in it a year ago, every one of them, one a line:
-
-    turnout preview --ids --at 2025-03-01 "event('Order Completed').within(30 days).count() >= 2"
-"""
-
-MEMBERS_EXAMPLES: Final = """
-    turnout members big_spenders
-    turnout members big_spenders --at 2026-03-01T12:00:00Z --format json
-"""
-
-EXPLAIN_EXAMPLES: Final = """
-    turnout explain big_spenders user_id:17850
-    turnout explain big_spenders email:ann@example.com --at 2026-03-01
-"""
 
 
 def entity_type(entities: Entities) -> EntityType:

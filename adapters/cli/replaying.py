@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
+from cyclopts import Parameter
 from msgspec import Struct
 from rich.table import Table as Grid
 
@@ -24,7 +25,7 @@ from actors.checkpoint import PARTITION
 from actors.identity_store import PROJECTION as IDENTITY
 from actors.space import Space, open_space
 from adapters.cli.opened import Opened, opened, path_of
-from adapters.cli.options import HERE, Flag, Instant, Output, Target
+from adapters.cli.options import THIS, WHERE, Flag, Folder, Instant, MisusedError, Output, Target
 from adapters.cli.running import waits
 from adapters.cli.terminal import Bar, answers, bar, note, write_json
 from adapters.opening import suppression_key_of
@@ -35,12 +36,6 @@ from eventlog.instants import iso
 from eventlog.log import ENTITIES, HISTORY, IDS, MEMBERS, META, STATES, TIMERS, Changes, Log
 from eventlog.projections import HISTORY_PROJECTION
 from eventlog.sqlite import SqliteLog
-
-EXAMPLES: Final = """
-    turnout replay                                    # build anew everything that lies beside the log
-    turnout replay --check                            # nightly: does everything still follow from the log?
-    turnout replay --as-of 2026-03-01T12:00:00Z       # what stood then
-"""
 
 EFFECTS: Final = (Entered, Exited, TraitComputed)
 COPY_ENTRIES: Final = 20_000  # appended to the copy at once
@@ -231,8 +226,9 @@ async def replay(
     *,
     as_of: Instant | None = None,
     check: Flag = False,
+    space: Annotated[str | None, Parameter(group=WHERE, metavar="SPACE")] = None,
     format: Output = "text",
-    target: Target = HERE,
+    folder: Folder = THIS,
 ) -> int:
     """Fold the whole log anew: build everything beside it again, or, with an option, only look.
 
@@ -242,12 +238,18 @@ async def replay(
     Args:
         as_of: Change nothing; tell how large each audience was at this time (ISO 8601), as it was known then.
         check: Change nothing; compare what follows from the log with what stands; any difference is told and fails.
+        space: Look at this one alone, by id or slug. [default: every space]
         format: How to write the answer.
-        target: Where the data is.
+        folder: The data directory.
     """
     started = time.perf_counter()
+    target = folder.target(space)
     if check or as_of is not None:
         results = await _look(target, as_of)
+    elif space is not None:
+        raise MisusedError(
+            "--space goes with --check and --as-of: what lies beside the log is built anew in all spaces"
+        )
     else:
         with bar("building anew"):
             results = await rebuild(target)

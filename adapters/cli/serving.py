@@ -3,7 +3,7 @@
 import functools
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
@@ -14,15 +14,6 @@ from adapters.cli.terminal import note
 from adapters.config import PREFIX, load_settings, unknown_variables
 from adapters.daemon import Daemon, serve
 from adapters.logs import configure_logs
-
-EXAMPLES: Final = """
-    turnout serve
-    turnout serve --data /var/lib/turnout --host 0.0.0.0 --config /etc/turnout.toml
-    turnout serve --simulated-clock 2026-03-01T00:00:00Z     # staging: the clock moves only by PUT /clock
-
-Every setting can also come from the configuration file (port = 8765) or the environment (TURNOUT_PORT=8765); the
-command line wins over the environment, and that over the file. Stop it with Ctrl-C or SIGTERM: nothing is lost.
-"""
 
 
 def serve_(
