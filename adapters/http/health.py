@@ -10,8 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -23,7 +22,7 @@ from prometheus_client.registry import Collector
 from actors.control import ADMIN, AUDIENCES_READ
 from actors.space_api import SpaceApi
 from adapters.http.auth import Gate, management_refusal, refusal_headers
-from adapters.http.body import CallError, Receive, read_body
+from adapters.http.body import CallError, ClientGoneError, Receive, read_body
 from adapters.http.tracking import SECONDS_LEAST, Counts
 from eventlog.clock import Clock
 from eventlog.errors import InvalidError, RefusedError
@@ -71,6 +70,8 @@ class OperationsApp:
         try:
             status, kind, body = await self._answer(scope, headers, receive)
             extra: dict[str, str] = {}
+        except ClientGoneError:
+            return
         except RefusedError as error:
             status, kind, body = error.status, b"application/json", msgspec.json.encode(management_refusal(error))
             extra = refusal_headers(error)
@@ -92,8 +93,7 @@ class OperationsApp:
         known = None if authorization is None else authorization.decode("latin-1")
         self._watched.gate.admit(known, AUDIENCES_READ if path == METRICS else ADMIN)
         if path == METRICS:
-            encode, kind = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
-            return 200, kind.encode(), encode(self._registry)
+            return 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
         if method == "PUT":
             body = await read_body(headers, receive, bytes_max=CLOCK_BODY_BYTES_MAX)
             await self._watched.set_clock(wanted_time_ms(body))
