@@ -1,7 +1,7 @@
 """A data directory that a command opens itself, and the space in it that the command is about."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -76,13 +76,13 @@ async def opened(target: Target, what: str, *, make: bool = False, moving: bool 
         if not moving:
             await data.advance()
         if data.first is not None:
-            tell_secrets(data.first, path)
+            tell_secrets(data.first, path, note)
         record = data.control.spaces()[0] if target.space is None else data.control.space(target.space)
         yield Opened(data, data.space(record.id))
 
 
-def tell_secrets(first: FirstStart, path: Path) -> None:
-    """Write the secrets of a first start to standard error, this once."""
-    note(f"A new data directory, {path}. Keep these, nobody can tell them again:")
-    note(f"  admin token  {first.admin_token}")
-    note(f"  write key    {first.write_key}")
+def tell_secrets(first: FirstStart, path: Path, say: Callable[[str], None]) -> None:
+    """Tell the secrets of a first start, this once."""
+    say(f"A new data directory, {path}. Keep these, nobody can tell them again:")
+    say(f"  admin token  {first.admin_token}")
+    say(f"  write key    {first.write_key}")

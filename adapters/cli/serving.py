@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,11 +53,17 @@ def serve_(
     return 0
 
 
+def say(text: str) -> None:
+    """Write a line to standard output at once; standard error is the log's."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def _tell(daemon: Daemon) -> None:
     """Say where the daemon is, and the secrets of a first start."""
     if daemon.first is not None:
-        tell_secrets(daemon.first, daemon.data_dir)
-    note(f"Turnout listens on {daemon.url} (data in {daemon.data_dir}); Ctrl-C stops it.")
+        tell_secrets(daemon.first, daemon.data_dir, say)
+    say(f"Turnout listens on {daemon.url} (data in {daemon.data_dir}); Ctrl-C stops it.")
 
 
 assert str(DATA_DEFAULT) == load_settings().data, "the daemon and the commands mean the same directory"

@@ -22,6 +22,7 @@ KEPT_MAX: Final = 500  # finished previews in memory, the oldest forgotten first
 RUNNING_MAX: Final = 2  # each is a scan of history in a thread; more would only share two cores
 WAITING_MAX: Final = 100
 SAMPLE_MAX: Final = 100
+WHOLE_KEPT_MAX: Final = 2  # finished previews that name everyone: 100 MB each at a million
 SIZES_MAX: Final = 60  # each moment is a scan
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class PreviewSpec(Struct, frozen=True):
     at_ms: int | None = None
     known_ms: int | None = None
     edit_of: str | None = None  # the id of an audience that this would replace
-    sample: int = 10
+    sample: int | None = 10  # None: everyone
     sizes_at_ms: tuple[int, ...] = ()
 
 
@@ -129,13 +130,20 @@ class Previews:
                 done = replace(record, status="FAILED", failure=f"it could not be worked out: {type(error).__name__}")
             if record.id in self._records:
                 self._records[record.id] = done
+            self._forget_whole()
+
+    def _forget_whole(self) -> None:
+        """Forget the oldest finished previews that name everyone."""
+        whole = [one.id for one in self._records.values() if one.spec.sample is None and one.status == "COMPLETED"]
+        for preview_id in whole[:-WHOLE_KEPT_MAX]:
+            del self._records[preview_id]
 
 
 async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
     """Return the preview with its answer."""
     spec = record.spec
     await space.settle()
-    whole = spec.edit_of is not None
+    whole = spec.edit_of is not None or spec.sample is None
     found = await space.preview(
         spec.query,
         spec.entity_type,
@@ -176,7 +184,7 @@ async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
     )
 
 
-def compare(space: SpaceApi, before: set[int], after: set[int], sample: int) -> Difference:
+def compare(space: SpaceApi, before: set[int], after: set[int], sample: int | None) -> Difference:
     """Return who stays, enters and leaves, with samples in order of entity."""
 
     def side(entities: set[int]) -> Side:

@@ -1,8 +1,9 @@
 """Previews of audiences: size and a sample of a definition on history, without creating anything.
 
 Beside the public API's fields a request may say `at` and `known` (ask the past), `editOf` (the id or key of an audience
-that this would replace: the answer then tells who stays, enters and leaves), `sampleSize`, and `sizeOverTime`
-(`{"points": 12, "days": 30}`: the size at so many moments, evenly over the days before `at`).
+that this would replace: the answer then tells who stays, enters and leaves), `sampleSize` or `everyone`, `trait` (the
+definition is a computed trait's: who has a value), and `sizeOverTime` (`{"points": 12, "days": 30}`: the size at so
+many moments, evenly over the days before `at`).
 """
 
 from typing import Any, Final
@@ -23,7 +24,7 @@ from adapters.http.management.audiences import (
     options_out,
     refuse_linked,
 )
-from adapters.http.management.definitions import DAYS_MAX, tree_of
+from adapters.http.management.definitions import DAYS_MAX, Kind, tree_of
 from adapters.http.previews import SAMPLE_MAX, SIZES_MAX, Named, PreviewRecord, PreviewSpec, Side
 from eventlog.entries import Options
 from eventlog.errors import InvalidError, TooManyError
@@ -50,6 +51,8 @@ class CreatePreview(Shape, frozen=True):
     known: str | None = None
     edit_of: str | None = None
     sample_size: int | None = None
+    everyone: bool = False
+    trait: bool = False
     size_over_time: SizeOverTime | None = None
 
 
@@ -124,7 +127,8 @@ async def create_preview(
     """Start a preview; ask for it by its id."""
     space = space_of(request, space_id)
     entity_type = refuse_linked(data.audience_type, data.definition.target_entity)
-    parse(data.definition.query, entity_type=entity_type)
+    kind: Kind = "trait" if data.trait else "audience"
+    parse(data.definition.query, entity_type=entity_type, kind=kind)
     at_ms = optional_time_ms(data.at, "at")
     edit_of = None if data.edit_of is None else audience_of(space, data.edit_of).definition
     sample = SAMPLE_DEFAULT if data.sample_size is None else data.sample_size
@@ -138,7 +142,8 @@ async def create_preview(
         at_ms=at_ms,
         known_ms=optional_time_ms(data.known, "known"),
         edit_of=None if edit_of is None else edit_of.id,
-        sample=sample,
+        trait=data.trait,
+        sample=None if data.everyone else sample,
         sizes_at_ms=_moments(data.size_over_time, now_ms if at_ms is None else at_ms),
     )
     previews = api_of(request).previews
@@ -190,7 +195,9 @@ def _preview_out(record: PreviewRecord) -> PreviewOut:
     return PreviewOut(
         id=record.id,
         audience_type=spec.entity_type,
-        definition=AudienceDefinition(query=spec.query, tree=tree_of(spec.query, spec.entity_type, "audience")),
+        definition=AudienceDefinition(
+            query=spec.query, tree=tree_of(spec.query, spec.entity_type, "trait" if spec.trait else "audience")
+        ),
         options=options_out(spec.options),
         status=record.status,
         failure_reason=record.failure,
