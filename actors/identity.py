@@ -142,6 +142,10 @@ class Identity:
     def _resolve(
         self, ids: tuple[ExternalId, ...], group: ExternalId | None, event_ms: int, cause_seq: int, source: str
     ) -> Resolution:
+        if group is None and len(ids) == 1:
+            resolution = self._newcomer(ids[0], event_ms, cause_seq, source)
+            if resolution is not None:
+                return resolution
         of_users = [one for one in ids if one.collection == "users"]
         of_accounts = [one for one in ids if one.collection == "accounts"]
         user = self._matching("users", of_users, event_ms)
@@ -158,6 +162,21 @@ class Identity:
             self._refuse(account, profile or group_entity, cause_seq, facts)
         self._decided_seq = max(self._decided_seq, cause_seq)
         return Resolution(profile, group_entity, tuple(facts))
+
+    def _newcomer(self, one: ExternalId, event_ms: int, cause_seq: int, source: str) -> Resolution | None:
+        """Make a profile of a single id that nobody has, as matching would; None where there is more to decide."""
+        if one.refusal or one.collection != "users" or not one.value or self._blocks(one.id_type, one.value):
+            return None
+        rules = self._settings.rules
+        key = key_of("users", one.id_type, one.value)
+        if rules.limit(one.id_type).count == 0 or rules.ids_max < 1 or self._store.led_to(key):
+            return None
+        entity = self._store.count + 1
+        fact = IdAdded(entity, "users", one.id_type, one.value, event_ms, cause_seq, source, one.encoding)
+        self.apply(fact)
+        self._known.put(key, pack(entity, event_ms))
+        self._decided_seq = max(self._decided_seq, cause_seq)
+        return Resolution(entity, 0, (fact,))
 
     def _matching(self, collection: Collection, ids: list[ExternalId], event_ms: int) -> Matching:
         return Matching(self._store, self._settings.rules, self._blocks, collection, ids, event_ms)

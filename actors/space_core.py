@@ -349,6 +349,8 @@ class SpaceCore:
         group = await self._room()
         group.facts.extend(rejected)
         now_ms = self.clock.now_ms()
+        if len(accepted) > 1:
+            self.identity.prefetch(one_id for one in accepted for one_id in one.ids)
         add, resolve = self.seen.add, self.identity.resolve
         for one in accepted:
             if self.identity.suppressed_id(one.ids) is not None:
