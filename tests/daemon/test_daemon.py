@@ -211,11 +211,11 @@ async def test_a_window_closes_when_the_clock_is_moved(daemon: Daemon, admin: ht
     assert daemon.first is not None
     created = (await admin.post("/spaces/default/audiences", json=BUYERS)).json()["data"]["audience"]
     assert created["key"] == "buyers"
+    await daemon.data.spaces()[0].backfilled()
     await admin.post("/v1/track", json=TRACKED, auth=(daemon.first.write_key, ""))
     path = "/v1/spaces/default/collections/users/profiles/user_id:ann/traits"
 
     async def is_member() -> bool:
-        await daemon.data.spaces()[0].backfilled()
         return bool((await admin.get(path)).json()["traits"]["buyers"])
 
     #  [event----------)   in at 7 d - 1 ms, out at 7 d
