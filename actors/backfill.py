@@ -139,7 +139,8 @@ class Backfills:
         space = self._space
         if not self._is_current(wanted):
             raise CancelledError(wanted.key)
-        self.is_merging = True
+        async with space.still:
+            self.is_merging = True
         for place, (entity, mine) in enumerate(states.items()):
             self._add(entity, mine)
             if place % MERGE_SLICE == MERGE_SLICE - 1:

@@ -1,11 +1,13 @@
 """The core of a space: its log, identity, partition, definitions and clock, wired together.
 
-One task, `run`, does everything in turn: it closes the open group (what came in, the effects of what was folded),
-appends it, tells those who wait, and folds it. While the disk syncs, the next group fills. An effect and the cursor
-that says what it is the effect of go in one transaction; after a restart the tail is folded again and what is already
-in the log is not written twice. Live, recovery and replay fold the same entries in the same order.
+Two tasks. One closes the open group (what came in, and the effects of what was folded), appends it and tells those who
+wait; while the disk syncs, the next group fills. The other folds what is durable, in order, and writes projections
+behind. An effect and the cursor that says what it is the effect of go in one transaction; after a restart the tail is
+folded again and what is already in the log is not written twice. Live, recovery and replay fold the same entries in the
+same order.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -52,6 +54,7 @@ log = structlog.get_logger("turnout.space")
 EFFECTS: Final = "effects"  # the projection whose cursor says up to where effects are in the log
 FOLD_SLICE: Final = 256  # events folded before others get a turn
 IDENTITY_ROWS: Final = 50_000  # unsaved, before they are written with the next commit
+QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
 HISTORY_ROWS: Final = 200_000  # unsaved index rows, before they are written
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
@@ -86,8 +89,12 @@ class SpaceCore:
         self._effects_seq = store.cursor(EFFECTS)
         self._group = Group(store.last_seq + 1)
         self._closing: Group | None = None
+        self._queue: deque[tuple[Commit, list[EventData]]] = deque()  # durable, to be folded
+        self._queued_events = 0
+        self._queued = anyio.Event()
         self._wake = anyio.Event()
         self._turned = anyio.Event()
+        self.still = anyio.Lock()  # held while something folds, and while a checkpoint is taken
         self._failure: LogError | None = None  # of the last turn
         self.backfills = Backfills(self)
         self.defining = anyio.Lock()  # one change of the definitions is checked and folded at a time
@@ -124,33 +131,58 @@ class SpaceCore:
                     pass
         self.seen.restore(self.clock.now_ms())
 
-    # -- the one task ------------------------------------------------------------------------------------------------
+    # -- the two tasks -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write and fold until cancelled."""
-        while True:
-            while self.is_busy:
-                await self._turn()
-            self._turned.set()
-            self._turned = anyio.Event()
-            await self._wake.wait()
-            self._wake = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write_all)
+            tasks.start_soon(self._fold_all)
 
     @property
     def is_busy(self) -> bool:
         """Tell whether something waits to be written or folded."""
-        return bool(self._group or self._effects or self._closing is not None)
+        return bool(self._group or self._effects or self._closing is not None or self._queue)
 
     def _stir(self) -> None:
         self._wake.set()
 
-    async def _turn(self) -> None:
+    def _turn_over(self) -> None:
+        """Let those look who wait for something to have been written or folded."""
+        self._turned.set()
+        self._turned = anyio.Event()
+
+    async def _write_all(self) -> None:
+        while True:
+            while self._group or self._effects:
+                await self._write()
+            await self._wake.wait()
+            self._wake = anyio.Event()
+
+    async def _fold_all(self) -> None:
+        while True:
+            while self._queue:
+                commit, datas = self._queue[0]
+                async with self.still:
+                    for _ in self._fold(commit, datas):
+                        await anyio.lowlevel.checkpoint()
+                self._queue.popleft()
+                self._queued_events -= len(commit.events)
+                self._stir()
+                self._turn_over()
+                await self._write_behind()
+            await self._queued.wait()
+            self._queued = anyio.Event()
+
+    async def _write(self) -> None:
+        """Close the open group, make it durable with the effects so far, and hand it on to be folded."""
         group = self._closing = self._group
         effects, self._effects = self._effects, []
+        effects_seq = self.folded_seq
         group.facts.extend(effects)
         commit = group.close(self.clock.now_ms())
-        if effects or self._effects_seq < self.folded_seq:
-            group.changes.append(Changes(EFFECTS, self.folded_seq))
+        if self._effects_seq < effects_seq:
+            group.changes.append(Changes(EFFECTS, effects_seq))
         count = len(commit.events) + len(commit.facts)
         self._group = Group(commit.first_seq + count)
         identity_changes = None
@@ -166,24 +198,26 @@ class SpaceCore:
         except LogError as error:
             await self._failed(group, effects, error)
             return
-        self._effects_seq = self.folded_seq
+        self._effects_seq = effects_seq
         if identity_changes is not None:
             self.identity.stored(identity_changes)
         for event in commit.events:
             self.seen.note(event)
             self.events.note_event(event)
-        group.end()
-        for _ in self._fold(commit, group.datas):
-            await anyio.lowlevel.checkpoint()
+        if count:
+            self._queue.append((commit, group.datas))
+            self._queued_events += len(commit.events)
+            self._queued.set()
         self._closing = None
-        await self._write_behind()
+        group.end()
+        self._turn_over()
 
     async def _failed(self, group: Group, effects: list[AnyFact], error: LogError) -> None:
         """Forget what was decided for a group that could not be stored, and what joined after it."""
         log.error("append_failed", space=self.id, error=str(error), events=len(group.events))
         later = self._group
         self._group = Group(self.log.last_seq + 1)
-        self._effects = effects
+        self._effects = effects + self._effects
         self._closing = None
         for one in (group, later):
             self.seen.discard(event.message_id for event in one.events)
@@ -193,8 +227,7 @@ class SpaceCore:
         group.end(error)
         later.end(error)
         self._failure = error
-        self._turned.set()
-        self._turned = anyio.Event()
+        self._turn_over()
         # Effects are kept; they are written with whatever comes next, at the latest with the next tick.
         await self._wake.wait()
         self._wake = anyio.Event()
@@ -215,18 +248,26 @@ class SpaceCore:
             self.events.stored(changes)
 
     async def checkpoint(self) -> None:
-        """Store the partition as it is. Only while nothing folds and all effects are in the log."""
-        if self.backfills.is_merging or self._effects or self._effects_seq < self.folded_seq:
-            return
-        cut = Cut(self.partition)
-        while cut.dump_slice():
-            await anyio.lowlevel.checkpoint()
-        asked = self.partition.program.asked_by_index
-        incomplete = {asked[index].stable: seq for index, seq in self.incomplete.items()}
-        await self.log.store([cut.changes(self.definitions_held, incomplete, self.folded_seq)])
-        cut.stored()
-        self._stored_entity = self.partition.last_entity
-        self._put_away()
+        """Store the partition as it is, once all effects so far are in the log. Nothing folds meanwhile."""
+        async with self.still:
+            self._failure = None
+            while (self._effects or self._closing is not None) and self._failure is None:
+                self._stir()
+                await self._turned.wait()
+            if self.backfills.is_merging or self._effects or self._closing is not None:
+                return
+            folded_seq = self.folded_seq
+            cut = Cut(self.partition)
+            while cut.dump_slice():
+                await anyio.lowlevel.checkpoint()
+            asked = self.partition.program.asked_by_index
+            incomplete = {asked[index].stable: seq for index, seq in self.incomplete.items()}
+            changes = cut.changes(self.definitions_held, incomplete, folded_seq)
+            await self.log.store([changes, Changes(EFFECTS, folded_seq)])
+            cut.stored()
+            self._effects_seq = max(self._effects_seq, folded_seq)
+            self._stored_entity = self.partition.last_entity
+            self._put_away()
 
     def _put_away(self) -> None:
         entities = self.partition.entities
@@ -389,9 +430,9 @@ class SpaceCore:
 
     async def _room(self) -> Group:
         """Return the open group once it has room."""
-        while self._group.is_full:
+        while self._group.is_full or self._queued_events > QUEUED_MAX:
             self._stir()
-            await self._group.ended()
+            await self._turned.wait()
         return self._group
 
     def _refusal(self, group: Group, one: Incoming, source: str, code: str, message: str) -> Rejected:
