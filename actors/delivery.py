@@ -170,9 +170,20 @@ class Verdict(Struct, frozen=True):
     retry_after_ms: int | None = None  # as the destination asked
     slow: bool = False  # the destination asked everyone to wait
     unsure: bool = False  # it may have been taken all the same
+    alone: bool = False  # retry at once, in a conversation of its own: one of its batch may have spoiled it
 
 
 DELIVERED: Final = Verdict(how="delivered")
+
+
+def overall(verdict: Verdict, count: int) -> tuple[Verdict, ...]:
+    """Return a batch's verdict for each of its calls; where it was refused whole, each is to be tried alone."""
+    if verdict.how == "dead" and verdict.status in SPOILED and count > 1:
+        return (Verdict(how="retry", status=verdict.status, reason=verdict.reason, alone=True),) * count
+    return (verdict,) * count
+
+
+SPOILED: Final = frozenset({400, 413, 422})  # answers that one bad call can bring on its whole batch
 
 
 class Done(Struct, frozen=True):
@@ -254,7 +265,7 @@ class Adapter(Struct, frozen=True, kw_only=True):
     @property
     def is_list(self) -> bool:
         """Tell whether it takes the net change at an interval."""
-        return self.kinds == ("member",)
+        return self.interval_ms > 0
 
 
 class Seal(Protocol):

@@ -100,7 +100,18 @@ class Queued(Struct):
 class Lane:
     """The jobs of one profile."""
 
-    __slots__ = ("attempts", "entity", "in_flight", "jobs", "listed", "next_ms", "reason", "settled_ids", "work")
+    __slots__ = (
+        "alone",
+        "attempts",
+        "entity",
+        "in_flight",
+        "jobs",
+        "listed",
+        "next_ms",
+        "reason",
+        "settled_ids",
+        "work",
+    )
 
     def __init__(self, entity: int) -> None:
         self.entity = entity
@@ -111,6 +122,7 @@ class Lane:
         self.next_ms = 0
         self.reason = ""
         self.settled_ids: frozenset[str] = frozenset()  # calls of the head settled before a restart
+        self.alone = False  # its next call goes in no batch
         self.listed = False  # in a queue of lanes that may start, or set aside until next_ms
 
 
@@ -279,6 +291,7 @@ class Lanes:
         if lane.attempts:
             self.retrying -= 1
         lane.work, lane.attempts, lane.next_ms, lane.reason, lane.settled_ids = None, 0, 0, "", frozenset()
+        lane.alone = False
         for absorbed in queued.job.absorbed:
             self._into.pop(absorbed, None)
         if not lane.jobs:

@@ -333,7 +333,10 @@ class DestinationActor:
             if not affordable:
                 passed.append(lane)
                 break
-            calls = lane.work.calls(most - count if self.adapter.together else 1)
+            if lane.alone and picked:
+                passed.append(lane)
+                continue
+            calls = lane.work.calls(most - count if self.adapter.together and not lane.alone else 1)
             theirs = self.adapter.group_by(calls[0]) if self.adapter.group_by else ""
             if self.adapter.group_by:
                 calls = [call for call in calls if self.adapter.group_by(call) == theirs]
@@ -344,6 +347,8 @@ class DestinationActor:
             lane.in_flight = len(calls)
             count += len(calls)
             picked.append((lane, tuple(calls)))
+            if lane.alone:
+                break
         for lane in reversed(passed):
             self.lanes.unpop(lane)
         return picked, moved
@@ -422,7 +427,7 @@ class DestinationActor:
             log.info("destination_throttled", destination=self.id, retry_after_ms=pause_ms)
         elif any(one.how == "delivered" for one in verdicts):
             state.slowed = 0
-        answered = any(one.how != "retry" or one.slow for one in verdicts)
+        answered = any(one.how != "retry" or one.slow or one.alone for one in verdicts)
         before = state.breaker
         if answered:
             state.breaker = succeeded(before)
@@ -445,6 +450,9 @@ class DestinationActor:
         work = lane.work
         assert work is not None
         for call, verdict in zip(calls, verdicts, strict=True):
+            if verdict.alone and not lane.alone:
+                lane.alone = True
+                break
             if verdict.how == "retry":
                 self._retry(lane, call, verdict, pauses, now_ms)
                 break
@@ -464,6 +472,7 @@ class DestinationActor:
             self._planner.settle_debt(work.job.entity, debt)
             work.at += 1
         lane.settled_ids |= {call.id}
+        lane.alone = False
         queued = lane.jobs[0]
         attempts = lane.attempts + 1
         reason = self._clean(verdict.reason)

@@ -13,14 +13,14 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from actors.delivery import Answer, Ask, Call, Destination, HttpAsk
+from actors.delivery import Answer, Ask, Call, Destination, HttpAsk, Transport
 from eventlog.errors import InvalidError
 
 BODY_BYTES_MAX: Final = 64 * 1024  # of an answer: more is not read
@@ -235,18 +235,24 @@ def _is_literal(host: str) -> bool:
     return True
 
 
+class AskTransport(Transport, Protocol):
+    """A transport for some kinds of asks."""
+
+    async def close(self) -> None:
+        """Release what is held."""
+
+
 class Transports:
     """Performs every kind of ask: HTTP by one transport, the others by those that were handed in for them."""
 
-    def __init__(self, http: HttpTransport, others: dict[type[Ask], Any]) -> None:
+    def __init__(self, http: HttpTransport, others: Mapping[type[Ask], AskTransport]) -> None:
         self.http = http
         self._others = others
 
     async def __call__(self, destination: Destination, ask: Ask, calls: tuple[Call, ...]) -> Answer:
         """Perform an ask."""
         other = self._others.get(type(ask))
-        answer: Answer = await (self.http if other is None else other)(destination, ask, calls)
-        return answer
+        return await (self.http if other is None else other)(destination, ask, calls)
 
     async def close(self) -> None:
         """Release what is held."""

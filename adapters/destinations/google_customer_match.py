@@ -1,0 +1,198 @@
+"""Google Customer Match, by the Data Manager API: adds and removes of hashed emails, in batches.
+
+https://developers.google.com/data-manager/api/devguides/audiences/send-audience-members (read 2026-11-24): `POST
+/v1/audienceMembers:ingest` and `:remove` with destinations and members, at most 10,000 members a request; an email
+loses all white space, is lower-cased and hashed with SHA-256 in hexadecimal. The list is made by `POST
+/v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5, February 2026). Access tokens come from
+https://oauth2.googleapis.com/token by refresh token and last an hour. A list wants 100 members before it can be used,
+and its members have to have agreed: the terms must be accepted, consent is yours to state.
+"""
+
+import hashlib
+from typing import Annotated, Any, Final
+from typing import Literal as OneOf
+from urllib.parse import urlencode
+
+from msgspec import Meta
+
+from actors.delivery import (
+    DELIVERED,
+    Adapter,
+    Call,
+    CommonSettings,
+    Context,
+    Conversation,
+    Done,
+    HttpAsk,
+    Verdict,
+    overall,
+)
+from actors.delivery_retry import judge
+from actors.delivery_settings import Secret, Text
+from adapters.destinations.answers import ask_json, bearer, gone, json_of, unfit
+
+MEMBERS_MAX: Final = 10_000  # a request
+DAY_S: Final = 86_400
+TOKEN_MARGIN_S: Final = 60  # a token is renewed so long before it ends
+Account = Annotated[str, Meta(pattern=r"^[0-9-]{10,12}$")]
+Consent = OneOf["CONSENT_GRANTED", "CONSENT_DENIED"]
+
+
+class GoogleSettings(CommonSettings, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """An OAuth client with a refresh token (scope datamanager), and the account."""
+
+    client_id: Text
+    client_secret: Secret
+    refresh_token: Secret
+    customer_id: Account
+    login_customer_id: Account | None = None  # the manager account that the credentials are for
+    list_id: Annotated[str, Meta(pattern=r"^[0-9]+$")] | None = None  # a list that is there; None: made anew
+    membership_days: Annotated[int, Meta(ge=1, le=540)] = 540
+    accept_customer_match_terms: bool = False
+    ad_user_data_consent: Consent | None = None
+    ad_personalization_consent: Consent | None = None
+    endpoint: Text = "https://datamanager.googleapis.com"
+    oauth_url: Text = "https://oauth2.googleapis.com/token"
+
+
+def hashed(email: str) -> str:
+    """Return an email as Google wants it."""
+    return hashlib.sha256("".join(email.split()).lower().encode()).hexdigest()
+
+
+def _account(number: str) -> dict[str, str]:
+    return {"accountType": "GOOGLE_ADS", "accountId": number.replace("-", "")}
+
+
+def token_ask(context: Context) -> HttpAsk:
+    """Return the request for an access token."""
+    settings: GoogleSettings = context.settings
+    form = {
+        "grant_type": "refresh_token",
+        "client_id": settings.client_id,
+        "client_secret": settings.client_secret,
+        "refresh_token": settings.refresh_token,
+    }
+    headers = (("Content-Type", "application/x-www-form-urlencoded"),)
+    return HttpAsk(
+        method="POST",
+        url=settings.oauth_url,
+        headers=headers,
+        body=urlencode(form).encode(),
+        timeout_s=context.timeout_s,
+    )
+
+
+def list_ask(context: Context, call: Call, headers: dict[str, str]) -> HttpAsk:
+    """Return the request that makes the list."""
+    settings: GoogleSettings = context.settings
+    made = {
+        "displayName": call.key,
+        "description": f"Kept by Turnout: {call.definition}",
+        "membershipDuration": f"{settings.membership_days * DAY_S}s",
+        "ingestedUserListInfo": {
+            "uploadKeyTypes": ["CONTACT_ID"],
+            "contactIdInfo": {"dataSourceType": "DATA_SOURCE_TYPE_FIRST_PARTY"},
+        },
+    }
+    account = settings.customer_id.replace("-", "")
+    url = f"{settings.endpoint}/v1/accountTypes/GOOGLE_ADS/accounts/{account}/userLists"
+    return ask_json(context, "POST", url, made, headers)
+
+
+def members_ask(context: Context, list_id: str, calls: tuple[Call, ...], headers: dict[str, str]) -> HttpAsk:
+    """Return the request that adds or removes members."""
+    settings: GoogleSettings = context.settings
+    destination: dict[str, Any] = {
+        "operatingAccount": _account(settings.customer_id),
+        "productDestinationId": list_id,
+    }
+    if settings.login_customer_id is not None:
+        destination["loginAccount"] = _account(settings.login_customer_id)
+    emails = list(dict.fromkeys(call.email for call in calls if call.email))
+    body: dict[str, Any] = {
+        "destinations": [destination],
+        "audienceMembers": [{"userData": {"userIdentifiers": [{"emailAddress": hashed(email)}]}} for email in emails],
+        "encoding": "HEX",
+    }
+    adds = calls[0].value is True
+    if adds:
+        consent = {
+            "adUserData": settings.ad_user_data_consent,
+            "adPersonalization": settings.ad_personalization_consent,
+        }
+        stated = {name: value for name, value in consent.items() if value is not None}
+        if stated:
+            body["consent"] = stated
+        if settings.accept_customer_match_terms:
+            body["termsOfService"] = {"customerMatchTermsOfServiceStatus": "ACCEPTED"}
+    url = f"{settings.endpoint}/v1/audienceMembers:{'ingest' if adds else 'remove'}"
+    return ask_json(context, "POST", url, body, headers)
+
+
+def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
+    """Get a token and make the list, each if there is none, then add or remove."""
+    settings: GoogleSettings = context.settings
+    count, name = len(calls), f"{calls[0].connection}.list"
+    fit = tuple(call for call in calls if call.email)
+    remember: dict[str, Any] = {}
+    hold: dict[str, Any] = {}
+    found: dict[str, Verdict] = {}
+    if fit:
+        token = context.memory.get("token")
+        if token is None or context.memory["token_until_ms"] <= context.now_ms:
+            answer = yield token_ask(context)
+            said, got = judge(answer, context.now_ms), json_of(answer)
+            token = got.get("access_token")
+            if said.how != "delivered" or not isinstance(token, str):
+                return Done((said if said.how != "delivered" else unfit("no access token in the answer"),) * count)
+            lasts_s = got.get("expires_in")
+            lasts_s = lasts_s if isinstance(lasts_s, int) else 0
+            until_ms = context.now_ms + max(0, lasts_s - TOKEN_MARGIN_S) * 1000
+            hold = {"token": token, "token_until_ms": until_ms}
+        headers = bearer(token)
+        list_id = settings.list_id or context.memory.get(name)
+        if list_id is None:
+            answer = yield list_ask(context, calls[0], headers)
+            said, list_id = judge(answer, context.now_ms), json_of(answer).get("id")
+            if said.how != "delivered" or list_id is None:
+                verdict = said if said.how != "delivered" else unfit("no id of the new list in the answer")
+                return Done((verdict,) * count, hold=hold)
+            remember = {name: str(list_id)}
+        answer = yield members_ask(context, str(list_id), fit, headers)
+        said = judge(answer, context.now_ms)
+        if answer.status == 401 and not hold:  # an older token: it may have been revoked
+            hold = {"token": None}
+            said = Verdict(how="retry", reason=said.reason, status=401)
+        elif answer.status == 404:
+            said = gone(said)
+        found = dict(zip((call.id for call in fit), overall(said, len(fit)), strict=True))
+    missing = unfit("Google needs an email")
+    absent = missing if calls[0].value is True else DELIVERED
+    return Done(tuple(found.get(call.id, absent) for call in calls), remember=remember, hold=hold)
+
+
+def ping(context: Context) -> Conversation:
+    """Get an access token: the credentials work."""
+    answer = yield token_ask(context)
+    return Done((judge(answer, context.now_ms),))
+
+
+GOOGLE = Adapter(
+    type="google_customer_match",
+    title="Google Customer Match",
+    page="https://developers.google.com/data-manager/api/devguides/audiences/send-audience-members",
+    settings=GoogleSettings,
+    deliver=deliver,
+    ping=ping,
+    kinds=("member",),
+    rate_per_s=1.0,
+    burst=5,
+    concurrency=1,
+    batch_max=MEMBERS_MAX,
+    asks_max=3,
+    together=True,
+    group_by=lambda call: f"{call.connection}:{call.value}",
+    interval_ms=6 * 3_600_000,  # contract, section 5
+    traits=False,
+)
