@@ -14,9 +14,9 @@ import anyio
 from actors.destinations_state import Destinations
 from actors.space_api import SpaceApi
 from actors.supervisor import Deliveries
-from adapters.destinations import DESTINATIONS
+from adapters.destinations import DESTINATIONS, transports
 from adapters.destinations.sealing import FernetSeal, load_seal
-from adapters.net import HttpTransport, Transports, check_addresses
+from adapters.net import check_addresses
 from eventlog.errors import NotFoundError
 
 
@@ -32,7 +32,7 @@ class Delivering:
         """
         self._data_dir = data_dir
         self._allow_private = allow_private
-        self._transport = Transports(HttpTransport(allow_private=allow_private), {})
+        self._transport = transports(data_dir, allow_private=allow_private)
         self._random = Random()  # noqa: S311 - spreads retries; nothing secret comes from it
         self._seal: FernetSeal | None = None
         self._by_space: dict[str, Deliveries] = {}
