@@ -122,6 +122,23 @@ class Erased(Fact, frozen=True, tag="erased"):
     regulation: str = ""
 
 
+class AccountsErased(Fact, frozen=True, tag="accounts_erased"):
+    """Accounts that erased profiles had belonged to: what the log says of them until here rests on more than it holds.
+
+    Traits that the profiles had written and that held their ids are gone with them.
+    """
+
+    accounts: tuple[int, ...]
+    traits: tuple[tuple[int, str, int], ...] = ()  # account, key, the sequence of the group call
+    regulation: str = ""
+
+
+class EventsForgotten(Fact, frozen=True, tag="events_forgotten"):
+    """What profiles did before this time is no longer kept (setting `eventRetentionDays`)."""
+
+    before_ms: int
+
+
 class Suppressed(Fact, frozen=True, tag="suppressed"):
     """Events with this user id are refused from now on. Only a keyed hash of the id is kept."""
 
@@ -367,6 +384,8 @@ AnyFact = (
     | IdentityRulesChanged
     | Rejected
     | Erased
+    | AccountsErased
+    | EventsForgotten
     | Suppressed
     | Unsuppressed
     | RegulationSaved

@@ -10,7 +10,7 @@ from collections.abc import Callable, Set
 import numpy as np
 
 from eventlog.columns import EventColumns
-from eventlog.entries import ERASED, AnyFact, Commit, Event
+from eventlog.entries import ERASED, KINDS, AnyFact, Commit, Event
 from eventlog.log import Log
 
 
@@ -44,14 +44,15 @@ async def erase_entities(log: Log, entities: Set[int], facts: Callable[[AnyFact]
     return await log.rewrite(edit, touching=touching if facts is None else None)
 
 
-async def forget_before(log: Log, before_ms: int) -> int:
-    """Erase all events that happened before a time; return how many commits changed. Facts stay."""
+async def forget_before(log: Log, before_ms: int, kinds: Set[int] = frozenset(KINDS.values())) -> int:
+    """Erase all events of these kinds that happened before a time; return how many commits changed. Facts stay."""
+    wanted = np.array(sorted(kinds), np.uint8)
 
     def touching(columns: EventColumns) -> bool:
-        return bool(((columns.event_ms < before_ms) & (columns.kind != ERASED)).any())
+        return bool(((columns.event_ms < before_ms) & np.isin(columns.kind, wanted)).any())
 
     def edit(commit: Commit) -> Commit:
-        return edited(commit, lambda event: event.event_ms < before_ms)
+        return edited(commit, lambda event: event.event_ms < before_ms and event.kind in kinds)
 
     return await log.rewrite(edit, touching=touching)
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from eventlog.columns import EventColumns
-from eventlog.entries import Commit, Event
+from eventlog.entries import AnyFact, Commit, Event
 
 Key = tuple[int | str, ...]
 
@@ -131,14 +131,22 @@ class Log(Protocol):
         """Return the last sequence recorded by `known_ms` (a commit's `at_ms`), 0 when nothing was."""
 
     async def rewrite(
-        self, edit: Callable[[Commit], Commit], *, touching: Callable[[EventColumns], bool] | None = None
+        self,
+        edit: Callable[[Commit], Commit],
+        *,
+        touching: Callable[[EventColumns], bool] | None = None,
+        mentioning: Callable[[Sequence[AnyFact]], bool] | None = None,
     ) -> int:
         """Replace commits by what `edit` makes of them, for erasure; return how many changed.
 
         An edit keeps the numbers of events and facts, and returns the very commit it was given to leave it alone. With
-        `touching`, only commits are decoded some of whose events (erased ones too) it says are meant. Both may be
-        called in another thread. What was replaced is gone from the log's files when this returns.
+        `touching` or `mentioning` only commits are decoded of which one of them says that some events (erased ones
+        too), or some facts, are meant. All may be called in another thread. What was replaced is gone from the log's
+        files when this returns.
         """
+
+    async def scrub(self) -> None:
+        """Leave nothing in the log's files of rows that were replaced or deleted."""
 
     async def compact(self) -> None:
         """Give space that is no longer used back to the disk."""

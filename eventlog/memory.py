@@ -12,7 +12,7 @@ import anyio
 
 from eventlog.codec import Pack, PackView, pack, seal
 from eventlog.columns import EventColumns
-from eventlog.entries import ERASED, Commit, Event
+from eventlog.entries import ERASED, AnyFact, Commit, Event
 from eventlog.errors import LogError
 from eventlog.log import Changes, Key, Table
 from eventlog.reading import (
@@ -179,7 +179,11 @@ class MemoryLog:
         return self._packs[index - 1].last_seq if index else 0
 
     async def rewrite(
-        self, edit: Callable[[Commit], Commit], *, touching: Callable[[EventColumns], bool] | None = None
+        self,
+        edit: Callable[[Commit], Commit],
+        *,
+        touching: Callable[[EventColumns], bool] | None = None,
+        mentioning: Callable[[Sequence[AnyFact]], bool] | None = None,
     ) -> int:
         """Replace commits by what `edit` makes of them; return how many changed."""
         await anyio.lowlevel.checkpoint()
@@ -187,7 +191,7 @@ class MemoryLog:
         changed = 0
         packs: list[Pack] = []
         for views in grouped(self._views(0, 0, self._last_seq), NAME):
-            after = edited_commit(views, edit, touching)
+            after = edited_commit(views, edit, touching, mentioning)
             if after is None:
                 start = self._index(views[0].header.first_seq)
                 packs += self._packs[start : start + len(views)]
@@ -196,6 +200,9 @@ class MemoryLog:
                 changed += 1
         self._packs = packs
         return changed
+
+    async def scrub(self) -> None:
+        """Do nothing: what was replaced is nowhere any more."""
 
     async def compact(self) -> None:
         """Do nothing: there is no file to make smaller."""

@@ -4,12 +4,12 @@ Both logs hand in their packs as (sequence, head, body) and get the same checks:
 a commit is whole, checksums hold. What does not is a LogCorruptError that says where; nothing is left out in silence.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from eventlog.codec import PackView, decode_packs
 from eventlog.columns import GROUP_EVENTS_MIN, EventColumns, Names, Wanted
-from eventlog.entries import Commit
+from eventlog.entries import AnyFact, Commit
 from eventlog.errors import LogCorruptError
 
 
@@ -100,12 +100,11 @@ def edited_commit(
     views: list[PackView],
     edit: Callable[[Commit], Commit],
     touching: Callable[[EventColumns], bool] | None,
+    mentioning: Callable[[Sequence[AnyFact]], bool] | None,
 ) -> Commit | None:
     """Return what an edit makes of the commit in these packs, None when it stays as it is."""
-    if touching is not None:
-        with_events = [view for view in views if view.header.events_count]
-        if not with_events or not touching(EventColumns(with_events)):
-            return None
+    if (touching is not None or mentioning is not None) and not _is_meant(views, touching, mentioning):
+        return None
     before = decode_packs(views)
     after = edit(before)
     if after is before:
@@ -117,3 +116,15 @@ def edited_commit(
         len(before.facts),
     ), f"an edit of commit {before.first_seq} changed more than its entries' contents"
     return after
+
+
+def _is_meant(
+    views: list[PackView],
+    touching: Callable[[EventColumns], bool] | None,
+    mentioning: Callable[[Sequence[AnyFact]], bool] | None,
+) -> bool:
+    """Tell whether some of a commit's events or facts are meant; decodes no more of it than that takes."""
+    with_events = [view for view in views if view.header.events_count]
+    if touching is not None and with_events and touching(EventColumns(with_events)):
+        return True
+    return mentioning is not None and any(mentioning(view.facts()) for view in views if view.header.facts_count)

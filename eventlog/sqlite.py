@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from eventlog.codec import PackView, RawPack, pack
 from eventlog.columns import EventColumns
-from eventlog.entries import ERASED, Commit, Event
+from eventlog.entries import ERASED, AnyFact, Commit, Event
 from eventlog.errors import LogCorruptError, LogError
 from eventlog.log import Changes, Key, Table
 from eventlog.reading import StoredPack, columns_of, commits_of, covering, edited_commit, grouped, views_of
@@ -133,14 +133,20 @@ class SqliteLog:
             await self._write(lambda connection: store(connection, (), changes))
 
     async def rewrite(
-        self, edit: Callable[[Commit], Commit], *, touching: Callable[[EventColumns], bool] | None = None
+        self,
+        edit: Callable[[Commit], Commit],
+        *,
+        touching: Callable[[EventColumns], bool] | None = None,
+        mentioning: Callable[[Sequence[AnyFact]], bool] | None = None,
     ) -> int:
         """Replace commits by what `edit` makes of them; return how many changed. See `Log.rewrite`."""
         changed = 0
         async with self._rewrite_lock:
             after_seq, until_seq = 0, self._last_seq
             while after_seq < until_seq:
-                page, after_seq = await anyio.to_thread.run_sync(self._edited, edit, touching, after_seq, until_seq)
+                page, after_seq = await anyio.to_thread.run_sync(
+                    self._edited, edit, touching, mentioning, after_seq, until_seq
+                )
                 if page:
                     async with self._write_lock:
                         await self._write(lambda connection, page=page: replace(connection, page))  # type: ignore[misc]
@@ -149,6 +155,10 @@ class SqliteLog:
             if changed:
                 await self._empty_wal()
         return changed
+
+    async def scrub(self) -> None:
+        """Leave nothing in the log's files of rows that were replaced or deleted: empty the WAL."""
+        await self._empty_wal()
 
     async def compact(self) -> None:
         """Give unused space back to the disk (VACUUM). Appends wait; needs as much free space as the log is large."""
@@ -309,6 +319,7 @@ class SqliteLog:
         self,
         edit: Callable[[Commit], Commit],
         touching: Callable[[EventColumns], bool] | None,
+        mentioning: Callable[[Sequence[AnyFact]], bool] | None,
         after_seq: int,
         until_seq: int,
     ) -> tuple[list[tuple[Commit, list[RawPack]]], int]:
@@ -316,7 +327,7 @@ class SqliteLog:
         page: list[tuple[Commit, list[RawPack]]] = []
         page_bytes = 0
         for views in grouped(self._packs("commit_seq", after_seq, until_seq), str(self.path)):
-            after = edited_commit(views, edit, touching)
+            after = edited_commit(views, edit, touching, mentioning)
             after_seq = views[-1].header.last_seq
             if after is not None:
                 page.append((after, pack(after)))

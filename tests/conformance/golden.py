@@ -9,6 +9,7 @@ from typing import Final
 
 from eventlog.codec import encode_commit
 from eventlog.entries import (
+    AccountsErased,
     AnyFact,
     Audited,
     Commit,
@@ -26,6 +27,7 @@ from eventlog.entries import (
     DestinationSaved,
     Entered,
     Erased,
+    EventsForgotten,
     Exited,
     IdAdded,
     IdentityRulesChanged,
@@ -116,6 +118,8 @@ GOLDEN: Final[dict[str, Commit]] = {
     "format-1-events-and-facts-in-packs": commit(1000, 700, (Entered(1, 3, START_MS, 1000), Ticked(START_MS + 1))),
     "format-1-erased": Commit(5, START_MS, (event(5), erased(event(6)), event(7))),
     "format-1-later-facts": Commit(200, START_MS, (), LATER_FACTS),
+    "format-1-erased-accounts": Commit(210, START_MS, (), (AccountsErased((3, 4), ((3, "owner", 17),), "reg_1"),)),
+    "format-1-forgotten": Commit(220, START_MS, (), (EventsForgotten(START_MS),)),
     "format-1-huge-number": Commit(8, START_MS, (event(8),), (TraitComputed(1, 4, [10**30], START_MS, 8),)),
 }
 

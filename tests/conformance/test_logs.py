@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
+from eventlog.columns import EventColumns
 from eventlog.entries import (
     ERASED,
     IDENTIFY,
@@ -388,6 +389,38 @@ async def test_facts_of_an_erased_profile_are_replaced_one_by_one(log: Log) -> N
 
     assert await erase_entities(log, {1}, blank) == 1
     assert [f.value for c in log.read() for f in c.facts if isinstance(f, IdAdded)] == ["", "d@e.f"]
+
+
+async def test_a_rewrite_decodes_only_commits_whose_events_or_facts_are_meant(log: Log) -> None:
+    added = IdAdded(1, "users", "email", "a@b.c", START_MS, 1)
+    await log.append([commit(1, 3, (added,)), commit(5, 3), commit(8, 0, (Ticked(START_MS),)), commit(9, 0, (added,))])
+    meant = next(event.seq for event in list(log.read())[1].events)
+    decoded: list[int] = []
+
+    def note(one: Commit) -> Commit:
+        decoded.append(one.first_seq)
+        return one
+
+    def mentioning(facts: Sequence[AnyFact]) -> bool:
+        return any(isinstance(fact, IdAdded) for fact in facts)
+
+    def touching(columns: EventColumns) -> bool:
+        return bool((columns.seq == meant).any())
+
+    assert await log.rewrite(note, touching=touching, mentioning=mentioning) == 0
+    assert decoded == [1, 5, 9]
+    decoded.clear()
+    assert await log.rewrite(note, mentioning=mentioning) == 0
+    assert decoded == [1, 9]
+
+
+async def test_only_the_wanted_kinds_of_old_events_are_forgotten(log: Log) -> None:
+    await filled(log)
+    before_ms = START_MS + 1000 * 1000
+    kept = [e for e in EVENTS if e.event_ms >= before_ms or e.kind != TRACK]
+    assert await forget_before(log, before_ms, {TRACK}) > 0
+    assert scanned(log, None) == kept
+    assert len(kept) not in (0, len(EVENTS))
 
 
 async def test_events_older_than_is_kept_are_forgotten(log: Log) -> None:

@@ -453,6 +453,17 @@ async def test_erased_bytes_are_gone_from_the_files(tmp_path: Path) -> None:
     assert not bytes_in(tmp_path, secret)
 
 
+async def test_deleted_rows_are_gone_from_the_files_once_scrubbed(tmp_path: Path) -> None:
+    secret = b"ann@example.com"
+    async with opened(tmp_path / "space.log") as log:
+        await log.append([commit(1, 1)])
+        await log.store([Changes("p", 1, puts=((META, [((f"k{i}",), secret * 50) for i in range(500)]),))])
+        await log.store([Changes("p", 1, deletes=((META, [(f"k{i}",) for i in range(500)]),))])
+        assert bytes_in(tmp_path, secret)
+        await log.scrub()
+        assert not bytes_in(tmp_path, secret)
+
+
 async def test_compaction_gives_space_back(tmp_path: Path) -> None:
     path = tmp_path / "space.log"
     dice = chance(2)
