@@ -6,7 +6,7 @@ definitions are asked in order of rank, over all entities at once, so that nobod
 true. Effects are dated when they became true: a timer's at its due time, an event's at its receipt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from eventlog.entries import (
     SCREEN,
     AnyFact,
     Entered,
-    Erased,
     Event,
     Exited,
     IdAdded,
@@ -211,6 +210,15 @@ class Partition:
         if self._queue:
             self._settle()
 
+    def fold_erased(self, event: Event, facts: Iterable[AnyFact] = ()) -> None:
+        """Fold what is left of an erased event: that time went on, and what it made known of who is who."""
+        self.cause_seq = event.seq
+        if event.received_ms > self.now_ms:
+            self.advance(event.received_ms)
+        for fact in facts:
+            self._fold_identity(fact)
+        self._settle()
+
     def fold_fact(self, fact: AnyFact, seq: int) -> None:
         """Fold a fact about who is who that no event of the same commit caused."""
         self.cause_seq = seq
@@ -226,8 +234,6 @@ class Partition:
         elif isinstance(fact, Merged):
             for absorbed in fact.absorbed:
                 self._merge(self.user(fact.survivor), self.user(absorbed))
-        elif isinstance(fact, Erased):
-            self.erase(fact.entity)
 
     def _add_ids(self, entity: Entity, types: frozenset[str]) -> None:
         """Ask the definitions that count an entity only by its ids, where they would count it."""
@@ -320,12 +326,16 @@ class Partition:
         self._ask_all(account)
         self._ask_audience_readers(user)
 
-    def _gather(self, account: Account) -> None:
-        """Make the account's states anew from those of its users."""
-        account.a = {}
+    def _gather(self, account: Account, wanted: Set[int] | None = None) -> None:
+        """Make the account's states (of these questions) anew from those of its users."""
+        if wanted is None:
+            account.a = {}
+        else:
+            account.a = {index: state for index, state in account.a.items() if index not in wanted}
         for number in account.users:
             for index, state in self.user(number).a.items():
-                self._merge_state(account.a, index, state)
+                if wanted is None or index in wanted:
+                    self._merge_state(account.a, index, state)
 
     def _saying(self, account: Account) -> set[int]:
         """Return the audiences an account is in that users look at."""
@@ -425,20 +435,46 @@ class Partition:
         entity.due_ms = entity.scheduled_ms = FOREVER
         entity.dues.clear()
 
-    def erase(self, number: int) -> None:
-        """Forget an entity: its memberships end, its accounts no longer count it."""
-        entity = self.find(number)
-        if entity is None:
-            return
-        if isinstance(entity, User):
-            for joined in entity.joined():
-                entity.accounts[joined][2] = False
-                self._leave(entity, self.account(joined))
+    def erase(self, numbers: Iterable[int], seq: int) -> None:
+        """Forget entities: their memberships end, their accounts no longer count them."""
+        self.cause_seq = seq
+        shrunk: dict[int, set[int]] = {}  # account -> the questions that those who left had told it of
+        for number in numbers:
+            entity = self.find(number)
+            if entity is None:
+                continue
+            if isinstance(entity, User):
+                for joined in entity.joined():
+                    account = self.account(joined)
+                    account.users.pop(number, None)
+                    for hidden in entity.inside:
+                        if hidden < 0:
+                            account.count(hidden, -1)
+                    shrunk.setdefault(joined, set()).update(entity.a)
+            for node in sorted(entity.inside):
+                if node > 0 and node in self.program.nodes:
+                    self.effects.append(Exited(number, node, self.now_ms, self.cause_seq))
+            self._drop(entity)
+        for number, questions in shrunk.items():
+            account = self.account(number)
+            if questions:
+                self._gather(account, questions)
+            self._ask_all(account)
+            self.changed.add(number)
         self._settle()
-        for node in sorted(entity.inside):
-            if node > 0 and node in self.program.nodes:
-                self.effects.append(Exited(number, node, self.now_ms, self.cause_seq))
-        self._drop(entity)
+
+    def erase_traits(self, traits: Iterable[tuple[int, str, int]], seq: int) -> None:
+        """Remove traits of accounts, given by key and the entry that wrote them, where no later one has."""
+        self.cause_seq = seq
+        for number, key, written_seq in traits:
+            entity = self.find(number)
+            written = None if entity is None else entity.traits.get(key)
+            if entity is not None and written is not None and written[1] == written_seq:
+                written[2] = None
+                self.changed.add(number)
+                if key not in self.program.owners:
+                    self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
+        self._settle()
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ same order.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import anyio
@@ -25,6 +26,7 @@ from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.partition import Partition
 from eventlog.clock import Clock
 from eventlog.entries import (
+    AccountsErased,
     AnyFact,
     Commit,
     DefinitionDeleted,
@@ -56,11 +58,15 @@ FOLD_SLICE: Final = 256  # events folded before others get a turn
 IDENTITY_ROWS: Final = 50_000  # unsaved, before they are written with the next commit
 QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
-HISTORY_ROWS: Final = 200_000  # unsaved index rows, before they are written
+HISTORY_ROWS: Final = 50_000  # unsaved index rows, before they are written
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
 
 _IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
 _DEFINITION = (DefinitionSaved, DefinitionSwitched, DefinitionFailed, DefinitionDeleted)
+
+
+def _is_erasing(one: tuple[int, AnyFact]) -> bool:
+    return isinstance(one[1], Erased)
 
 
 class SpaceCore:
@@ -308,11 +314,16 @@ class SpaceCore:
             if event.kind:
                 data = datas[place] if datas is not None else decode_data(event.body)
                 partition.fold_event(event, data, caused.get(event.seq, ()))
+            else:
+                partition.fold_erased(event, caused.get(event.seq, ()))
             self._folded(event.seq)
             if place % FOLD_SLICE == FOLD_SLICE - 1:
                 yield
-        for seq, fact in rest:
-            if seq > after:
+        for is_erasing, run in groupby((one for one in rest if one[0] > after), _is_erasing):
+            if is_erasing:
+                self._fold_erasures(list(run), commit.at_ms)
+                continue
+            for seq, fact in run:
                 self._fold_fact(fact, seq, commit.at_ms)
                 self._folded(seq)
         self._folded(commit.last_seq)
@@ -332,12 +343,24 @@ class SpaceCore:
             partition.cause_seq = seq
             partition.advance(at_ms)
             self._fold_definition(fact, seq)
-        elif isinstance(fact, Erased | IdAdded | Merged):
+        elif isinstance(fact, IdAdded | Merged):
             partition.cause_seq = seq
             partition.advance(at_ms)
             partition.fold_fact(fact, seq)
+        elif isinstance(fact, AccountsErased):
+            partition.cause_seq = seq
+            partition.advance(at_ms)
+            partition.erase_traits(fact.traits, seq)
         elif isinstance(fact, IdentityRulesChanged):
             self.seen_window_changed(settings_from_json(fact.rules))
+
+    def _fold_erasures(self, facts: list[tuple[int, AnyFact]], at_ms: int) -> None:
+        """Fold erasures that follow each other at once: an account that they all leave is gathered anew once."""
+        seq = facts[-1][0]
+        self.partition.cause_seq = seq
+        self.partition.advance(at_ms)
+        self.partition.erase([fact.entity for _, fact in facts if isinstance(fact, Erased)], seq)
+        self._folded(seq)
 
     def _fold_definition(self, fact: AnyFact, seq: int) -> None:
         partition, held = self.partition, self.definitions_held
