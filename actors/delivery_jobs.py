@@ -15,7 +15,7 @@ from actors.delivery_ids import IdValue, newest_anonymous, select
 from actors.delivery_lanes import Debt, Job, Work
 from actors.delivery_ledger import Ledger
 from actors.delivery_payloads import event_name, message_id
-from actors.delivery_plan import State, Target, owed, settled
+from actors.delivery_plan import State, Target, begun, owed, settled
 
 
 class Profiles(Protocol):
@@ -307,6 +307,14 @@ class Planner:
             erased = state is not None and state.erased
             self._ledger.write_true(connection.id, job.entity, State(value, job.seq, job.at_ms, erased=erased))
             self._ledger.unsettle(connection.id, job.entity)
+
+    def begin_debt(self, entity: int, debt: Debt) -> None:
+        """Write that a part of a target's calls arrived."""
+        told = self._ledger.told(debt.connection.id, entity)
+        for ids, row in begun(debt.target, seq=debt.seq, told=told).items():
+            before = told.get(ids)
+            if before is None or before.seq <= row.seq:
+                self._ledger.write_told(debt.connection.id, entity, ids, row)
 
     def settle_debt(self, entity: int, debt: Debt) -> None:
         """Write what was told, now that all calls of a target are settled."""

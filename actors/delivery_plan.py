@@ -6,7 +6,8 @@ the entry, whatever the id-sync setting says by now, a trait's value to each sel
 restart, a full resync, a merge and a new id are one computation, and repeating it owes nothing more.
 
 A call that was given up leaves its row *unsure*: what it would have said is sent again with the next change. It counts
-as having been told an entry if that may have arrived (a time-out), so that the exit goes there too.
+as having been told an entry if that may have arrived (a time-out), so that the exit goes there too. So does a target
+of which only a part of the calls arrived before its connection was paused: the row is *partial*.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ class Told(Struct, frozen=True, omit_defaults=True, array_like=True):
     value: Any
     seq: int  # the entry that it came from
     sure: bool = True
+    partial: bool = False  # some of the calls that say it arrived, others are still to come
 
 
 class State(Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -84,6 +86,8 @@ def owed(
 
 
 def _open(row: Told, value: Any, seq: int, again: bool) -> bool:
+    if row.partial:
+        return row.seq <= seq
     if not row.sure:
         return again or row.seq < seq
     return row.seq < seq and row.value != value
@@ -91,7 +95,11 @@ def _open(row: Told, value: Any, seq: int, again: bool) -> bool:
 
 def _exits(told: Mapping[Ids, Told], seq: int, again: bool) -> tuple[Target, ...]:
     """The largest sets first: one call for a userId with its email settles the row of that userId alone too."""
-    left = {ids: row for ids, row in told.items() if row.value is True and (row.seq < seq or (again and not row.sure))}
+    left = {
+        ids: row
+        for ids, row in told.items()
+        if row.value is True and (row.seq < seq or row.partial or (again and not row.sure))
+    }
     targets: list[Target] = []
     while left:
         widest = max(left, key=lambda ids: (len(ids), left[ids].seq, ids))
@@ -100,6 +108,17 @@ def _exits(told: Mapping[Ids, Told], seq: int, again: bool) -> tuple[Target, ...
         for ids in covers:
             del left[ids]
     return tuple(sorted(targets, key=lambda target: (told[target.ids].seq, target.ids)))
+
+
+def begun(target: Target, *, seq: int, told: Mapping[Ids, Told]) -> dict[Ids, Told]:
+    """Return the rows once a first call of a target arrived: from here on an exit is owed."""
+    rows: dict[Ids, Told] = {}
+    for ids in target.covers:
+        value = target.value
+        if value is False or value is None:
+            value = told[ids].value if ids in told else value
+        rows[ids] = Told(value, seq, sure=False, partial=True)
+    return rows
 
 
 def settled(

@@ -471,6 +471,8 @@ class DestinationActor:
         if len(debt.verdicts) == len(debt.calls):
             self._planner.settle_debt(work.job.entity, debt)
             work.at += 1
+        elif verdict.how == "delivered" and len(debt.verdicts) == 1:
+            self._planner.begin_debt(work.job.entity, debt)
         lane.settled_ids |= {call.id}
         lane.alone = False
         queued = lane.jobs[0]

@@ -125,7 +125,7 @@ def failure(error: BaseException) -> Answer:
         aiohttp.ServerFingerprintMismatch,
         UnicodeError,
     )
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    inner = getattr(error, "os_error", None)
     for cause in (error, inner, error.__cause__, getattr(error.__cause__, "os_error", None)):
         if isinstance(cause, PrivateAddressError):
             return Answer(status=0, error=str(cause), again=False)
@@ -137,21 +137,29 @@ def _wording(error: BaseException) -> str:
         case TimeoutError():
             return "no answer in time"
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLError():
-            return f"TLS failed: {error}"
+            return f"TLS failed: {_said(error)}"
         case aiohttp.ClientConnectorDNSError():
-            return f"the name cannot be resolved: {error}"
+            return f"the name cannot be resolved: {_said(error)}"
         case aiohttp.ClientConnectorError():
-            return f"no connection: {error}"
+            return f"no connection: {_said(error)}"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
             return "the connection was closed before an answer came"
         case aiohttp.InvalidURL():
-            return f"not an address: {error}"
+            return f"not an address: {_said(error)}"
         case aiohttp.ClientPayloadError():
             return "the answer broke off"
         case aiohttp.ClientResponseError():
-            return f"not an HTTP answer: {error.message}"
+            return f"not an HTTP answer: {getattr(error, 'message', '')}"
         case _:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {_said(error)}"
+
+
+def _said(error: BaseException) -> str:
+    """Some errors of the client library cannot be printed before they were connected to anything."""
+    try:
+        return str(error)
+    except AttributeError:
+        return type(error).__name__
 
 
 class HttpTransport:
