@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from actors.conditions.queries import FOREVER
-from actors.conditions.queries import Entity as Asking
 from actors.conditions.values import at_path
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 STATE_VERSION: Final = 1  # of a snapshot; raise it when a state changes shape, older ones are then folded anew
 
 
-class Entity(Asking):
+class Entity:
     """What users and accounts have in common."""
 
     __slots__ = (

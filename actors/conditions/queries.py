@@ -19,10 +19,12 @@ argument.
 Times are milliseconds since the epoch, UTC.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from math import fsum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,23 +35,21 @@ State = Any
 Record = list[Any]  # [event_ms, sequence, value]
 
 FOREVER: Final = 1 << 62
+INT_EXACT: Final = 2**53  # up to here a double holds every integer
+NO_ARRAY: Final = "\0"  # ends a text that begins with "[", where arrays are counted by their JSON text
 
 
-class Entity:
-    """What a query may ask about the entity it is evaluated for (see `actors.user`)."""
-
-    __slots__ = ()
+class Entity(Protocol):
+    """What a query may ask about the entity it is evaluated for (see `actors.entities`)."""
 
     def trait(self, path: tuple[str, ...]) -> Any:
         """Return the value of a trait."""
-        raise NotImplementedError
 
     def in_audience(self, key: str) -> bool:
         """Tell whether the entity is a member of an audience."""
-        raise NotImplementedError
 
 
-class Query:
+class Query(ABC):
     """A question about events: its answer is `value`, which may next change by itself at `due_ms`."""
 
     __slots__ = ("after_ms", "before_ms", "reducer", "session_ms")
@@ -63,17 +63,17 @@ class Query:
         self.before_ms = min((window.before_ms for window in own), default=FOREVER)
         self.session_ms = event.expires_after_ms
 
+    @abstractmethod
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Return the state now that an event passed; `value` is what the reducer looks at, None if missing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Return the summary of the events of both (disjoint) states."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the answer now: a scalar, a list for unique, or None."""
-        raise NotImplementedError
 
     def due_ms(self, state: State, now_ms: int, entity: Entity) -> int | None:
         """Return when the answer may next change by itself, or None."""
@@ -150,7 +150,7 @@ class Sum(Query):
             return 0 if state is None else _quotient(state[0], state[1])
         if state is None or not state[2]:
             return None
-        return number_of(float(_quotient(state[0], state[1])) / state[2])
+        return _average(_quotient(state[0], state[1]), state[2], Fraction(state[0], state[1] or 1))
 
 
 def _add_fraction(state: State, numerator: int, denominator: int) -> None:
@@ -168,6 +168,13 @@ def _quotient(numerator: int, denominator: int) -> Any:
         return number_of(numerator / denominator if denominator else numerator)
     except OverflowError:
         return None
+
+
+def _average(total: Any, count: int, exact: Fraction) -> Any:
+    """Return an average: of the rounded sum, as is usual, and of the exact one where that overflows."""
+    if total is not None:
+        return number_of(float(total) / count)
+    return number_of(float(exact / count))
 
 
 class Extreme(Query):
@@ -240,13 +247,19 @@ class Tally(Query):
 
 
 def texts_in(value: Any, reducer: Reducer) -> list[str]:
-    """Return the texts that mode and unique count in a value: of each element of an array, or of the whole."""
+    """Return the texts that mode and unique count in a value: of each element of an array, or of the whole.
+
+    Counted `as array`, an array is its JSON text, which ends with "]"; a text that begins like one gets a mark at its
+    end, so that it is never taken for one.
+    """
     if type(value) is list:
         if reducer.cast == "array":
             return [msgspec.json.encode(value).decode()]
         return [text for text in map(text_of, value) if text is not None]
     text = text_of(value)
-    return [] if text is None else [text]
+    if text is None:
+        return []
+    return [text + NO_ARRAY] if reducer.cast == "array" and text.startswith("[") else [text]
 
 
 def of_tally(tally: dict[str, int], reducer: Reducer) -> Any:
@@ -259,8 +272,9 @@ def of_tally(tally: dict[str, int], reducer: Reducer) -> Any:
     if most < max(reducer.frequency, 1):
         return None
     text = min(text for text, count in tally.items() if count == most)
-    # Arrays are told apart, and ordered, by their JSON text; what was counted is the array.
-    return msgspec.json.decode(text) if reducer.cast == "array" and text.startswith("[") else text
+    if reducer.cast != "array" or not text.startswith("["):
+        return text
+    return text[: -len(NO_ARRAY)] if text.endswith(NO_ARRAY) else msgspec.json.decode(text)
 
 
 class Recent(Query):
@@ -427,20 +441,23 @@ def reduce_values(values: Iterable[Any], reducer: Reducer) -> Any:
         return None
     if name == "avg":
         total = exact_sum(there)
-        return None if total is None else number_of(float(total) / len(there))
+        return _average(total, len(there), sum(map(Fraction, there), Fraction(0)) if total is None else Fraction(0))
     if name in {"min", "max"}:
         return min(there) if name == "min" else max(there)
     return there[0] if name == "first" else there[-1]
 
 
 def exact_sum(numbers: Sequence[int | float]) -> Any:
-    """Return the sum, rounded once; integers stay exact."""
+    """Return the sum, rounded once; integers stay exact. None where it overflows."""
     if all(type(number) is int for number in numbers):
         return number_of(sum(numbers))
     try:
-        return number_of(fsum(numbers))
+        if all(-INT_EXACT <= number <= INT_EXACT for number in numbers if type(number) is int):
+            return number_of(fsum(numbers))
     except OverflowError:
-        return None
+        pass  # on the way; the sum itself may not
+    exact = sum(map(Fraction, numbers), Fraction(0))
+    return _quotient(exact.numerator, exact.denominator)
 
 
 def static_query(event: Event, cap: int | None) -> Query:

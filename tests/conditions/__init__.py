@@ -1,0 +1,1 @@
+"""Tests of what a question about events keeps and how it answers."""

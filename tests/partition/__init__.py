@@ -1,0 +1,1 @@
+"""Tests of the partition: entities, timers and definitions as one pure fold."""
