@@ -24,11 +24,13 @@ from actors.group import Group
 from actors.identity import Identity
 from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.partition import Partition
+from actors.regulations import Regulations
 from eventlog.clock import Clock
 from eventlog.entries import (
     AccountsErased,
     AnyFact,
     Commit,
+    DeadLettered,
     DefinitionDeleted,
     DefinitionFailed,
     DefinitionSaved,
@@ -40,6 +42,7 @@ from eventlog.entries import (
     IdRefused,
     IdSeenEarlier,
     Merged,
+    RegulationSaved,
     Rejected,
     Suppressed,
     Ticked,
@@ -102,6 +105,9 @@ class SpaceCore:
         self._turned = anyio.Event()
         self.still = anyio.Lock()  # held while something folds, and while a checkpoint is taken
         self._failure: LogError | None = None  # of the last turn
+        self._identity_due = False  # its rows go with the next commit, however few
+        self._history_lock = anyio.Lock()  # held while index rows are stored or deleted
+        self.regulating = Regulations(self)
         self.backfills = Backfills(self)
         self.defining = anyio.Lock()  # one change of the definitions is checked and folded at a time
         self._start(core)
@@ -192,7 +198,7 @@ class SpaceCore:
         count = len(commit.events) + len(commit.facts)
         self._group = Group(commit.first_seq + count)
         identity_changes = None
-        if count and self.identity.unsaved_rows > IDENTITY_ROWS:
+        if count and (self._identity_due or self.identity.unsaved_rows > IDENTITY_ROWS):
             identity_changes = self.identity.pending_changes(commit.last_seq)
             if identity_changes is not None:
                 group.changes.append(identity_changes)
@@ -206,6 +212,7 @@ class SpaceCore:
             return
         self._effects_seq = effects_seq
         if identity_changes is not None:
+            self._identity_due = False
             self.identity.stored(identity_changes)
         for event in commit.events:
             self.seen.note(event)
@@ -248,10 +255,42 @@ class SpaceCore:
             log.error("write_behind_failed", space=self.id, error=str(error))
 
     async def _store_history(self) -> None:
-        changes = self.events.pending_changes()
-        if changes is not None:
-            await self.log.store([changes])
-            self.events.stored(changes)
+        async with self._history_lock:
+            changes = self.events.pending_changes()
+            if changes is not None:
+                await self.log.store([changes])
+                self.events.stored(changes)
+
+    async def forget_history(self, entities: Sequence[int]) -> None:
+        """Delete the index rows of entities."""
+        async with self._history_lock:
+            await self.log.store([self.events.forget(entities)])
+
+    async def store_beside(self, facts: Sequence[AnyFact], changes: Sequence[Changes] = ()) -> None:
+        """Record facts and return once all that follows from the log up to them is stored: a start reads on from there.
+
+        Identities go in one transaction with the facts. Raises LogError.
+        """
+        self._identity_due = True
+        seq = await self.record(facts, changes) + len(facts) - 1
+        await self._store_history()
+        while self.log.cursor(PARTITION) < seq:
+            await self.folded(seq)
+            await self.checkpoint()
+            if self.backfills.is_merging:
+                await self.backfills.done()
+
+    async def folded(self, seq: int) -> None:
+        """Return once the log is folded up to an entry and the effects are durable, whatever else comes in meanwhile.
+
+        Raises LogError where they cannot be stored.
+        """
+        self._failure = None
+        while self.folded_seq < seq or (self._effects_seq < seq and (self._effects or self._closing is not None)):
+            if self._failure is not None:
+                raise self._failure
+            self._stir()
+            await self._turned.wait()
 
     async def checkpoint(self) -> None:
         """Store the partition as it is, once all effects so far are in the log. Nothing folds meanwhile."""
@@ -351,6 +390,8 @@ class SpaceCore:
             partition.cause_seq = seq
             partition.advance(at_ms)
             partition.erase_traits(fact.traits, seq)
+        elif isinstance(fact, RegulationSaved | DeadLettered):
+            self.regulating.apply(fact)
         elif isinstance(fact, IdentityRulesChanged):
             self.seen_window_changed(settings_from_json(fact.rules))
 

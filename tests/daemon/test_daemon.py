@@ -281,13 +281,14 @@ def started(tmp_path: Path, *more: str) -> tuple["subprocess.Popen[str]", str, s
     process = subprocess.Popen(
         [sys.executable, "-m", "scenarios.cli", "serve", "--data", str(tmp_path / "data"), "--port", "0", *more],
         cwd=ROOT,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     said = ""
-    assert process.stderr is not None
+    assert process.stdout is not None
     while "Turnout listens on" not in said:
-        line = process.stderr.readline()
+        line = process.stdout.readline()
         assert line, said
         said += line
 
