@@ -17,6 +17,7 @@ from typing import Final
 import anyio
 import httpx
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.conditions.program import Spec
 from actors.definitions import spec_of
@@ -49,14 +50,15 @@ def traffic(events: int, profiles: int, *, end_ms: int | None = None, seed: int 
     return Workload(events=events, profiles=profiles, seed=seed, start_ms=end - SPAN_MS, span_ms=SPAN_MS)
 
 
-def specs(queries: Sequence[str]) -> list[Spec]:
-    """Return audiences to compile, numbered from 1."""
-    return [
+def specs(queries: Sequence[str], *, of_anybody: bool = False) -> list[Spec]:
+    """Return audiences to compile, numbered from 1; `of_anybody` counts profiles without external ids too."""
+    found = [
         spec_of(
             Definition(n, f"aud_{n}", "audience", f"audience_{n}", f"Audience {n}", "USERS", query, created_ms=0), n
         )
         for n, query in enumerate(queries, 1)
     ]
+    return [replace(spec, id_types=None) for spec in found] if of_anybody else found
 
 
 def incoming(messages: Iterator[bytes], received_ms: int) -> list[Incoming]:
