@@ -177,7 +177,8 @@ class DestinationActor:
             async with self._lock:
                 batches, moved = await self._turn(now_ms)
             for batch in batches:
-                self._ended.append(await self._converse(batch))
+                settled = await self._converse(batch)
+                self._ended.append(settled)
             if not batches and not moved and not self._ended:
                 return self._due_ms(now_ms)
         raise RuntimeError(f"destination {self.id} does not come to rest at {now_ms}")
@@ -220,7 +221,8 @@ class DestinationActor:
     async def _perform(self, batch: Batch) -> None:
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
-            self._ended.append(await self._converse(batch))
+            settled = await self._converse(batch)
+            self._ended.append(settled)
         self._scopes.discard(scope)
         self._woken.set()
 
