@@ -2,7 +2,8 @@
 
 A backup is a tar archive packed with zstandard: every log as it was at one moment of its own (also while a daemon goes
 on writing), the control log first, so that every space it names is there. Exports are left out: they can be asked for
-again. Each log is opened and checked before a backup is called done, and again when it is restored.
+again. The key that destinations' secrets are sealed with goes along. Each log is opened and checked before a backup is
+called done, and again when it is restored.
 """
 
 import io
@@ -21,6 +22,7 @@ from cyclopts import Parameter
 from adapters.cli.opened import path_of
 from adapters.cli.options import THIS, Folder
 from adapters.cli.terminal import bar, note
+from adapters.destinations.sealing import KEY_FILE
 from eventlog.datadir import DataDir
 from eventlog.errors import TurnoutError
 from eventlog.sqlite import SqliteLog
@@ -52,8 +54,11 @@ def backup(file: Annotated[Path, Parameter(metavar="FILE")], /, *, folder: Folde
         bar("backing up") as show,
     ):
         partial, copy = Path(room) / file.name, Path(room) / "copy.log"
+        partial.touch(mode=0o600)  # events are personal data, and the key opens secrets
         with _writing(partial) as archive:
             archive.add(data / FORMAT_FILE, FORMAT_FILE)
+            if (data / KEY_FILE).exists():
+                archive.add(data / KEY_FILE, KEY_FILE)
             _add(archive, data / CONTROL, CONTROL, copy)
             logs = sorted((data / SPACES).glob("*.log"))
             show.of(len(logs))
@@ -142,6 +147,7 @@ def _unpack(file: Path, to: Path) -> list[str]:
                     content = archive.extractfile(member) or io.BytesIO()
                     path = to / member.name
                     path.parent.mkdir(mode=0o700, exist_ok=True)
+                    path.touch(mode=0o600)
                     with path.open("wb") as out:
                         while chunk := content.read(CHUNK_BYTES):
                             out.write(chunk)
@@ -157,4 +163,6 @@ def _unpack(file: Path, to: Path) -> list[str]:
 
 def _is_ours(name: str) -> bool:
     parts = name.split("/")
-    return name in (CONTROL, FORMAT_FILE) or (len(parts) == 2 and parts[0] == SPACES and parts[1].endswith(".log"))
+    return name in (CONTROL, FORMAT_FILE, KEY_FILE) or (
+        len(parts) == 2 and parts[0] == SPACES and parts[1].endswith(".log")
+    )

@@ -92,10 +92,9 @@ class RemoteIntake:
     async def _send(self, batch: list[tuple[Line, bytes]]) -> list[Rejected]:
         daemon = self._daemon
         body = ENVELOPE % b",".join(text for _, text in batch)
-        auth = aiohttp.BasicAuth(daemon.token)
-        head = {"Content-Type": "application/json"}
+        head = {"Content-Type": "application/json", "Authorization": aiohttp.encode_basic_auth(daemon.token, "")}
         try:
-            async with daemon.session.post(f"{daemon.url}/v1/batch", data=body, auth=auth, headers=head) as answer:
+            async with daemon.session.post(f"{daemon.url}/v1/batch", data=body, headers=head) as answer:
                 content, status = await answer.read(), answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(daemon.url, error) from error
