@@ -11,7 +11,7 @@ decided then, whatever the rules are today. Times are milliseconds; `seq` is a p
 
 import hmac
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from hashlib import sha256
 from typing import Final
 
@@ -412,6 +412,15 @@ class Identity:
         for one in record.ids:
             self._store.put_id(key_of(record.collection, one.id_type, one.value), 0)
         self._store.remove_record(entity)
+
+    def forget_refusals(self, entities: Iterable[int], ids: Set[tuple[str, str]]) -> None:
+        """Forget that these ids (type, value) were refused on other entities: whose they are was erased."""
+        for entity in map(self._store.canonical, entities):
+            record = self._store.record(entity)
+            if record is not None:
+                kept = tuple(one for one in record.refusals if (one.id_type, one.value) not in ids)
+                if len(kept) < len(record.refusals):
+                    self._store.put_record(entity, replace(record, refusals=kept))
 
     def fact_eraser(self, entity: int) -> Callable[[AnyFact], AnyFact]:
         """Return what replaces each fact of the log when an entity is erased: the same, without its ids' values."""

@@ -1,6 +1,6 @@
 """One space: what adapters and scenarios talk to (`space_api.SpaceApi`). The work is done by the modules it names."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from heapq import nsmallest
 from typing import Any
@@ -205,6 +205,28 @@ class Space(SpaceCore):
         await self.settle()
         return settings
 
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    async def regulate(self, regulation_id: str, kind: str, user_ids: Sequence[str], *, actor: str = "") -> None:
+        """Delete, suppress or let in people by their user ids. Raises InvalidError, ConflictError.
+
+        When this returns, events of those suppressed are refused and those deleted are nobody's members any more. Their
+        events are erased, and destinations told, from then on; `regulations` says how far that is.
+        """
+        await self.regulating.take(regulation_id, kind, user_ids, actor=actor)
+
+    def regulations(self) -> list[dict[str, Any]]:
+        """Return all regulations, oldest first: id, type, status, created_ms, finished_ms, destinations, …."""
+        return self.regulating.all()
+
+    async def regulated(self, regulation_id: str) -> None:
+        """Return once a regulation is FINISHED, or as good as it gets. Raises NotFoundError."""
+        await self.regulating.finished(regulation_id)
+
+    def suppressed(self) -> list[str]:
+        """Return the keyed hashes of suppressed user ids."""
+        return sorted(self.identity.suppressed())
+
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def now(self) -> tuple[int, int]:
@@ -359,8 +381,10 @@ async def open_space(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(space.run)
         tasks.start_soon(space.backfills.run)
+        tasks.start_soon(space.regulating.run)
         try:
             yield space
+            space.regulating.stop()
             await space.close()
         finally:
             tasks.cancel_scope.cancel()

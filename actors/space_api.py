@@ -141,6 +141,24 @@ class SpaceApi(Protocol):
     async def change_settings(self, given: dict[str, Any], actor: str = "") -> SpaceSettings:
         """Change some settings; they are in force from here on. Raises InvalidError."""
 
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    async def regulate(self, regulation_id: str, kind: str, user_ids: Sequence[str], *, actor: str = "") -> None:
+        """Delete, suppress or let in people by their user ids. Raises InvalidError, ConflictError.
+
+        When this returns, events of those suppressed are refused and those deleted are nobody's members any more. Their
+        events are erased, and destinations told, from then on; `regulations` says how far that is.
+        """
+
+    def regulations(self) -> list[dict[str, Any]]:
+        """Return all regulations, oldest first: id, type, status, created_ms, finished_ms, destinations, …."""
+
+    async def regulated(self, regulation_id: str) -> None:
+        """Return once a regulation is FINISHED, or as good as it gets. Raises NotFoundError."""
+
+    def suppressed(self) -> list[str]:
+        """Return the keyed hashes of suppressed user ids."""
+
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def now(self) -> tuple[int, int]:
