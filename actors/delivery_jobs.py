@@ -304,9 +304,15 @@ class Planner:
         state = self._ledger.true(connection.id, job.entity)
         if state is None or max(state.seq, state.basis_seq) < job.seq:
             value = self._value(connection, job)
+            if state is None and self._is_news_to_nobody(connection, job.entity, value):
+                return
             erased = state is not None and state.erased
             self._ledger.write_true(connection.id, job.entity, State(value, job.seq, job.at_ms, erased=erased))
             self._ledger.unsettle(connection.id, job.entity)
+
+    def _is_news_to_nobody(self, connection: Connection, entity: int, value: Any) -> bool:
+        """Tell whether one leaves of whom nothing was ever told: there is nothing to remember (it may be deleted)."""
+        return not _says(connection, value) and not self._ledger.told(connection.id, entity)
 
     def begin_debt(self, entity: int, debt: Debt) -> None:
         """Write that a part of a target's calls arrived."""
@@ -335,8 +341,8 @@ class Planner:
                 if connection is None or (state is not None and max(state.seq, state.basis_seq) >= job.seq):
                     return
                 value = self._value(connection, job)
-                if value is False and state is None and not ledger.told(job.connection, job.entity):
-                    return  # an exit of one who never was told anything: nothing to remember
+                if state is None and self._is_news_to_nobody(connection, job.entity, value):
+                    return
                 erased = state is not None and state.erased
                 ledger.write_true(job.connection, job.entity, State(value, job.seq, job.at_ms, erased=erased))
             case "reconcile":

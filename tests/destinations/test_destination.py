@@ -1,8 +1,9 @@
 """The destination actor end to end: a real space, a simulated clock, a scripted receiver."""
 
-from eventlog.entries import Erased
-from eventlog.log import SENT
-from tests.destinations.stage import DAY_MS, HOUR_MS, START_MS, answer, group, identify, stage, track
+import anyio
+
+from eventlog.log import DELIVERIES, SENT
+from tests.destinations.stage import DAY_MS, HOUR_MS, START_MS, Stage, answer, group, identify, stage, track
 
 ONCE = "event('Bought').count() >= 1"
 RECENT = "event('Bought').within(7 days).count() >= 1"
@@ -378,16 +379,68 @@ async def test_an_account_audience_sends_group_once_and_the_rest_once_per_user()
         assert it.receiver.taken()[-1] == ("cat", "Audience Entered")
 
 
+async def regulate(it: Stage, kind: str, user: str) -> str:
+    """Take a regulation on a user, and let deliveries go on until it is over; return its status."""
+    await it.space.regulate("reg_1", kind, [user])
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+
+            async def step() -> None:
+                while True:
+                    await it.step()
+                    await anyio.sleep(0.005)
+
+            tasks.start_soon(step)
+            await it.space.regulated("reg_1")
+            tasks.cancel_scope.cancel()
+    (saved,) = it.space.regulations()
+    return str(saved["status"])
+
+
+def traces(it: Stage, user: str) -> list[str]:
+    """Return what the rows still hold of a user."""
+    return [str(row) for table in (SENT, DELIVERIES) for row in it.log.range(table) if user in str(row)]
+
+
 async def test_a_deleted_user_is_withdrawn_from_destinations_and_forgotten() -> None:
     async with stage() as it:
         audience = await it.audience("Buyers", ONCE)
-        destination = await it.webhook()
-        connection = await it.connect(audience, destination, sendIdentify=False)
+        await it.connect(audience, await it.webhook(), sendIdentify=False)
         await it.send(track("ann", "Bought"), track("bob", "Bought"))
-        entity = it.space.find("users", "user_id", "ann")
-        assert entity is not None
-        await it.space.record([Erased(entity=entity, regulation="reg_1")])
-        await it.step()
+        assert await regulate(it, "DELETE_ONLY", "ann") == "FINISHED"
         assert it.receiver.taken()[2:] == [("ann", "Audience Exited")]
-        assert it.log.range(SENT, (connection, entity)) == []
-        assert all(view.user_id != "ann" for view in it.deliveries.deliveries(destination))
+        assert traces(it, "ann") == []
+        assert traces(it, "bob") != []
+
+
+async def test_an_internal_deletion_leaves_destinations_alone() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        await it.connect(audience, await it.webhook(), sendIdentify=False)
+        await it.send(track("ann", "Bought"))
+        assert await regulate(it, "DELETE_INTERNAL", "ann") == "FINISHED"
+        assert len(it.receiver.seen) == 1
+        assert traces(it, "ann") == []
+
+
+async def test_a_paused_connection_forgets_a_deleted_user_without_a_word() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        connection = await it.connect(audience, await it.webhook(), sendIdentify=False)
+        await it.send(track("ann", "Bought"))
+        await it.destinations.disconnect(connection)
+        assert await regulate(it, "DELETE_ONLY", "ann") == "FINISHED"
+        assert len(it.receiver.seen) == 1
+        assert traces(it, "ann") == []
+
+
+async def test_a_list_gives_a_deleted_user_up_at_its_next_sync() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        settings = {"accessToken": "tok", "adAccountId": "1", "audienceId": "5"}
+        await it.connect(audience, await it.destination("facebook_custom_audiences", settings))
+        await it.send(identify("ann", email="ann@x.org"), track("ann", "Bought"))
+        await it.space.regulate("reg_1", "DELETE_ONLY", ["ann"])
+        await it.until(HOUR_MS)
+        assert [one.ask.method for one in it.receiver.seen] == ["POST", "DELETE"]
+        assert traces(it, "ann") == []
