@@ -19,11 +19,12 @@ from typing import Literal as OneOf
 import msgspec
 from msgspec import Struct
 
-from actors.conditions.compare import CLOCKED, clocked, clocked_due_ms, compare
+from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel, Stream, is_dynamic
 from actors.conditions.handlers import Handler, Subscription, generate
-from actors.conditions.queries import Count, Entity, Query, Recent, Records, static_query
+from actors.conditions.leaves import cap_of, due_of, quantifier, simple_due, simple_holds
+from actors.conditions.queries import Entity, Query, Records, static_query
 from actors.language.tree import (
     And,
     Audience,
@@ -48,9 +49,6 @@ Scope = OneOf["user", "account"]
 USER: Final[Scope] = "user"
 ACCOUNT: Final[Scope] = "account"
 
-CAPPED: Final = {"at_least": 0, "less_than": 0, "greater_than": 1, "at_most": 1, "equals": 1, "differs": 1}
-"""What must be added to the constant so that counting up to it decides the comparison."""
-CAP_MAX: Final = 10_000  # beyond it a full window is cheaper to reason about
 _CALLS: Final = {"track": (TRACK,), "page": (PAGE,), "screen": (SCREEN,), "any": (TRACK, PAGE, SCREEN)}
 
 
@@ -278,7 +276,7 @@ class Program:
                 leaf.holds = lambda entity, now_ms: entity.in_audience(key)
         if hidden is not None and isinstance(tree, Users):
             leaf.hidden = hidden
-            leaf.holds = _quantifier(tree.quantifier, hidden.number)
+            leaf.holds = quantifier(tree.quantifier, hidden.number)
         return leaf
 
     def _quantified(self, tree: Users, bounds: Bounds) -> Node:
@@ -292,7 +290,7 @@ class Program:
         return node
 
     def _comparison(self, leaf: Leaf, tree: Comparison, bounds: Bounds) -> None:
-        left = self._value(leaf, tree.left, bounds, _cap(tree))
+        left = self._value(leaf, tree.left, bounds, cap_of(tree))
         op = tree.op
         if op in CLOCKED:
             span = tree.right[0]
@@ -301,7 +299,7 @@ class Program:
             leaf.holds = lambda entity, now_ms: clocked(op, left(entity, now_ms), span_ms, now_ms)
         elif all(isinstance(right, Literal) for right in tree.right):
             holds = constant_test(op, tuple(right.value for right in tree.right if isinstance(right, Literal)))
-            leaf.holds = _simple(leaf, tree) or (lambda entity, now_ms: holds(left(entity, now_ms)))
+            leaf.holds = simple_holds(leaf, tree) or (lambda entity, now_ms: holds(left(entity, now_ms)))
         else:
             rights = [self._value(leaf, r, bounds, None) for r in tree.right if not isinstance(r, Duration)]
             leaf.holds = lambda entity, now_ms: compare(
@@ -311,7 +309,7 @@ class Program:
         span_of = tree.right[0].ms if op in CLOCKED and isinstance(tree.right[0], Duration) else None
         if timed or span_of is not None:
             leaf.timeless = not isinstance(tree.left, Literal)
-            leaf.due = _simple_due(leaf, tree) or _due(
+            leaf.due = simple_due(leaf, tree) or due_of(
                 leaf.scope, timed, op, left if span_of is not None else None, span_of or 0
             )
 
@@ -513,81 +511,6 @@ def _subscription(asked: Asked, stream: Stream, bounds: Bounds) -> Subscription:
         as_tuple=isinstance(query, Funnel),
         observe=observe,
     )
-
-
-def _cap(tree: Comparison) -> int | None:
-    """Return up to which count the comparison with a constant needs to know, or None."""
-    if isinstance(tree.left, Event) and tree.left.reducer.name == "count" and tree.op in CAPPED:
-        right = tree.right[0]
-        if isinstance(right, Literal) and type(right.value) is int and 0 <= right.value < CAP_MAX:
-            return max(1, right.value + CAPPED[tree.op])
-    return None
-
-
-def _simple(leaf: Leaf, tree: Comparison) -> Callable[[Any, int], bool] | None:
-    """Return a faster test for the commonest leaf, a count of at least a constant; None for any other."""
-    right = tree.right[0] if tree.right else None
-    if not (isinstance(right, Literal) and type(right.value) is int and leaf.asked and tree.op == "at_least"):
-        return None
-    query, index, bound = leaf.asked[0].query, leaf.asked[0].index, right.value
-    if leaf.scope == ACCOUNT or bound < 1:
-        return None
-    if isinstance(query, Count):
-        return lambda entity, now_ms: entity.s.get(index, 0) >= bound
-    if isinstance(query, Recent):
-        before_ms = query.before_ms
-
-        def holds(entity: Any, now_ms: int) -> bool:
-            newest = entity.s.get(index)
-            return newest is not None and len(newest) >= bound and newest[-bound] > now_ms - before_ms
-
-        return holds
-    return None
-
-
-def _simple_due(leaf: Leaf, tree: Comparison) -> Callable[[Any, int], int | None] | None:
-    """Return the same for when it changes by itself: only a count that is reached can be lost."""
-    right = tree.right[0] if tree.right else None
-    if not (leaf.asked and isinstance(leaf.asked[0].query, Recent) and isinstance(right, Literal)):
-        return None
-    query, index = leaf.asked[0].query, leaf.asked[0].index
-    if leaf.scope == ACCOUNT or tree.op != "at_least" or query.cap != right.value:
-        return None
-    before_ms, bound = query.before_ms, query.cap
-
-    def due_ms(entity: Any, now_ms: int) -> int | None:
-        newest = entity.s.get(index)
-        if newest is None or len(newest) < bound:
-            return None
-        due: int = newest[0] + before_ms
-        return due if due > now_ms else None
-
-    return due_ms
-
-
-def _due(
-    scope: Scope,
-    timed: list[tuple[int, Query]],
-    op: str,
-    left: Callable[[Any, int], Any] | None,
-    span_ms: int,
-) -> Callable[[Any, int], int | None]:
-    def due_ms(entity: Any, now_ms: int) -> int | None:
-        states = entity.s if scope == USER else entity.a
-        dues = [query.due_ms(states.get(index), now_ms, entity) for index, query in timed]
-        if left is not None:
-            dues.append(clocked_due_ms(op, left(entity, now_ms), span_ms, now_ms))
-        return min((due for due in dues if due is not None), default=None)
-
-    return due_ms
-
-
-def _quantifier(quantifier: str, hidden: int) -> Callable[[Any, int], bool]:
-    if quantifier == "ANY":
-        return lambda account, now_ms: account.counts.get(hidden, 0) > 0
-    if quantifier == "NONE":
-        return lambda account, now_ms: account.counts.get(hidden, 0) == 0
-    return lambda account, now_ms: 0 < len(account.users) == account.counts.get(hidden, 0)
 
 
 __all__ = ["ACCOUNT", "USER", "Bounds", "Entity", "Leaf", "Node", "Program", "Spec"]
