@@ -8,6 +8,8 @@ live changes always find room. A list drains at its interval, everything else at
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+import anyio.lowlevel
+
 from actors.delivery import Adapter, Connection, Limits
 from actors.delivery_jobs import Planner, Profiles
 from actors.delivery_lanes import Job, Lanes
@@ -16,15 +18,19 @@ from actors.delivery_plan import State, Told
 from actors.delivery_source import EffectSource
 from eventlog.entries import Erased, Merged, TraitComputed
 
-FILL_PAGE: Final = 2_000  # members looked at at once: each look goes over all of them
+FILL_NUMBERS: Final = 5_000  # entities looked at at once, members or not
+FILL_SLICE: Final = 200  # members taken in before others get a turn
 DRAINED_MIN: Final = 200  # jobs made of unsettled profiles at a time, two batches at least
 
 
 class Members(Protocol):
     """Lists members; a space does."""
 
-    def members(self, definition_id: str, after: int, limit: int) -> Sequence[tuple[int, int]]:
-        """Return the next members with since when, as far as is folded; none when the definition is deleted."""
+    def members(self, definition_id: str, after: int, numbers: int) -> tuple[Sequence[tuple[int, int]], int | None]:
+        """Return the members among the next `numbers` entities with since when, and where to go on.
+
+        As far as is folded; none, and no more, when the definition is deleted.
+        """
 
 
 class Walker:
@@ -108,12 +114,12 @@ class Walker:
         if not self._adapter.is_list and connection_id in self._draining:
             return False  # the last page goes out first
         basis_seq = self._profiles.folded_seq()
-        page = self._members.members(connection.definition_id, walk.after, FILL_PAGE)
-        for entity, since_ms in page:
+        page, after = self._members.members(connection.definition_id, walk.after, FILL_NUMBERS)
+        for place, (entity, since_ms) in enumerate(page):
             self._found(connection, entity, State(True, connection.since_seq, since_ms, basis_seq))
-        if len(page) < FILL_PAGE:
-            return self._go_on(connection_id, None)
-        return self._go_on(connection_id, Walk("fill", after=page[-1][0]))
+            if place % FILL_SLICE == FILL_SLICE - 1:
+                await anyio.lowlevel.checkpoint()
+        return self._go_on(connection_id, None if after is None else Walk("fill", after=after))
 
     async def _fill_values(self, connection: Connection, walk: Walk) -> bool:
         """The values of a trait are read off the log: the newest of each profile by the time it was connected."""

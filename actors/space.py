@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from heapq import nsmallest
 from typing import Any
 from typing import Literal as OneOf
 
@@ -351,10 +350,16 @@ class Space(SpaceCore):
                 values[definition.key] = number in found.inside if is_audience else found.values.get(number)
         return values
 
-    def members_now(self, id_or_key: str, *, after: int, limit: int) -> list[tuple[int, int]]:
-        """Return the next (entity, since_ms) of an audience's members, in order of entity, as far as is folded."""
+    def members_now(self, id_or_key: str, *, after: int, numbers: int) -> tuple[list[tuple[int, int]], int | None]:
+        """Return (entity, since_ms) of an audience's members among the next `numbers` entities, as far as is folded.
+
+        Also where to go on (None: those were the last): a pass over all looks at each once, and sorts nothing.
+        """
         members = self.partition.members.get(self.definitions_held.of(id_or_key).latest.number, {})
-        return [(entity, members[entity]) for entity in nsmallest(limit, (one for one in members if one > after))]
+        last = max(members, default=0)
+        until = min(after + numbers, last)
+        page = [(entity, members[entity]) for entity in range(after + 1, until + 1) if entity in members]
+        return page, until if until < last else None
 
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None

@@ -236,8 +236,11 @@ class SpaceApi(Protocol):
         Those that are not live yet are left out: what they will say is not known.
         """
 
-    def members_now(self, id_or_key: str, *, after: int, limit: int) -> list[tuple[int, int]]:
-        """Return the next (entity, since_ms) of an audience's members, in order of entity, as far as is folded."""
+    def members_now(self, id_or_key: str, *, after: int, numbers: int) -> tuple[list[tuple[int, int]], int | None]:
+        """Return (entity, since_ms) of an audience's members among the next `numbers` entities, as far as is folded.
+
+        Also where to go on (None: those were the last): a pass over all looks at each once, and sorts nothing.
+        """
 
     async def values(
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None

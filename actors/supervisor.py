@@ -136,12 +136,12 @@ class SpaceWorld:
         """Return up to where that is."""
         return self._space.now()[1]
 
-    def members(self, definition_id: str, after: int, limit: int) -> Sequence[tuple[int, int]]:
-        """Return the next members with since when, as far as is folded; none when the definition is deleted."""
+    def members(self, definition_id: str, after: int, numbers: int) -> tuple[Sequence[tuple[int, int]], int | None]:
+        """Return the members among the next `numbers` entities with since when, and where to go on."""
         try:
-            return self._space.members_now(definition_id, after=after, limit=limit)
+            return self._space.members_now(definition_id, after=after, numbers=numbers)
         except NotFoundError:
-            return []
+            return [], None
 
     async def record(self, facts: tuple[AnyFact, ...], changes: tuple[Changes, ...]) -> int:
         """Append facts and row changes in one transaction."""
