@@ -300,8 +300,12 @@ def started(tmp_path: Path, *more: str) -> tuple["subprocess.Popen[str]", str, s
 
 
 def ended(process: "subprocess.Popen[str]") -> int:
-    """Return the exit status of a process that is on its end."""
-    process.communicate(timeout=30)
+    """Return the exit status of a process that is on its end; one that is not is killed."""
+    try:
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
     return process.returncode
 
 
@@ -325,11 +329,12 @@ async def test_what_was_acknowledged_is_there_after_any_end(tmp_path: Path, numb
                 if len(taken) == 100:
                     enough.set()
 
-        async with anyio.create_task_group() as tasks:
-            for sender in range(8):
-                tasks.start_soon(send, sender)
-            await enough.wait()
-            process.send_signal(number)
+        with anyio.move_on_after(60):
+            async with anyio.create_task_group() as tasks:
+                for sender in range(8):
+                    tasks.start_soon(send, sender)
+                await enough.wait()
+                process.send_signal(number)
     assert await anyio.to_thread.run_sync(ended, process) == status
     async with open_data(tmp_path / "data", WallClock(), holder="test") as data:
         [space] = data.spaces()
