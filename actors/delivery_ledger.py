@@ -115,7 +115,7 @@ class Ledger:
 
     # -- the actor's own state ---------------------------------------------------------------------------------------
 
-    def write_state(self, *, bucket: Bucket) -> None:
+    def write_state(self, *, bucket: Bucket | None) -> None:
         """Write the actor's state, with the bucket as it must be found after a crash."""
         kept = self.state.bucket
         self.state.bucket = bucket

@@ -1,6 +1,6 @@
 """A destination's settings: checked against its type, secrets sealed where they are stored, masked where shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,14 +14,20 @@ from actors.delivery import (
     TIMEOUT_S_DEFAULT,
     Adapter,
     CommonSettings,
+    ConnectionSettings,
+    IdSync,
     Limits,
     Seal,
 )
+from eventlog.entries import Definition
 from eventlog.errors import InvalidError
 
 Secret = Annotated[str, Meta(min_length=1, max_length=10_000, extra={"secret": True})]
 Text = Annotated[str, Meta(min_length=1, max_length=2_000)]
 
+NAME_CHARS_MAX: Final = 200
+ID_SYNC_MAX: Final = 50  # external id types of one connection
+SETTINGS_BYTES_MAX: Final = 32 * 1024
 MASK: Final = "********"  # stands for a secret in answers; sent back, it means: as before
 SEALED: Final = "sealed"  # {"sealed": …} stands for a secret in the log
 CONCURRENCY_MAX: Final = 100  # requests in flight to one destination
@@ -145,3 +151,60 @@ def scrubbed(text: str, adapter: Adapter, settings: CommonSettings) -> str:
         if field.encode_name in secrets and isinstance(value, str) and value:
             text = text.replace(value, MASK)
     return text
+
+
+# -- what a connection is told ---------------------------------------------------------------------------------------
+
+
+def checked_name(name: str) -> str:
+    """Return a name without white space around it. Raises InvalidError."""
+    text = name.strip()
+    if not text or len(text) > NAME_CHARS_MAX:
+        raise InvalidError("invalid_name", f"a name has 1 to {NAME_CHARS_MAX} characters", field="name")
+    return text
+
+
+def check_size(settings: Mapping[str, Any], field: str) -> None:
+    """Raise InvalidError where settings are too large."""
+    size = len(msgspec.json.encode(settings))
+    if size > SETTINGS_BYTES_MAX:
+        raise InvalidError("settings_too_large", f"{field}: {size} bytes, at most {SETTINGS_BYTES_MAX}", field=field)
+
+
+def checked_connection_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection's settings as they are kept. Raises InvalidError."""
+    check_size(settings, "connectionSettings")
+    kept = dict(settings)
+    try:
+        msgspec.convert(kept, ConnectionSettings)
+    except msgspec.ValidationError as error:
+        raise InvalidError("invalid_settings", f"connectionSettings: {error}", field="connectionSettings") from None
+    return kept
+
+
+def checked_id_sync(id_sync: Sequence[IdSync] | None) -> tuple[IdSync, ...] | None:
+    """Return which ids are sent, None for the default: an empty list is no choice. Raises InvalidError."""
+    if not id_sync:
+        return None
+    if len(id_sync) > ID_SYNC_MAX:
+        raise InvalidError(
+            "invalid_id_sync",
+            f"idSyncConfiguration: {len(id_sync)} ids, at most {ID_SYNC_MAX}",
+            field="idSyncConfiguration",
+        )
+    for sync in id_sync:
+        if not sync.external_id or sync.map_to == "":
+            raise InvalidError(
+                "invalid_id_sync",
+                "idSyncConfiguration: externalId and mapTo must not be empty",
+                field="idSyncConfiguration",
+            )
+    return tuple(id_sync)
+
+
+def check_fit(adapter: Adapter, definition: Definition) -> None:
+    """Raise InvalidError where a destination type has no place for a definition."""
+    if definition.kind == "trait" and not adapter.traits:
+        raise InvalidError(
+            "traits_not_supported", f"{adapter.title} takes audiences only: it keeps lists, which have no values"
+        )

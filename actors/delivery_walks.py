@@ -206,6 +206,10 @@ class Walker:
             return None
         return state.synced_ms + limits.interval_ms if state.synced_ms else 0
 
+    def finished(self, job: Job) -> None:
+        """Take note that a job is done."""
+        self.reconciling -= job.what == "reconcile"
+
     def drain(self, now_ms: int, limits: Limits) -> bool:
         """Make jobs of unsettled profiles, as many as may be under way; tell whether any were made."""
         touched = {one for one in self._ledger.touched if one not in self._planner.quiet}

@@ -4,56 +4,41 @@ It decides by plain functions (`bucket`, `delivery_retry`, `delivery_plan`) over
 itself: `step` performs what is due at a given time and says when it is due again, `run` does the same with requests
 side by side, for a daemon. Time, chance and the world are handed in. What was done goes into the log in one transaction
 with the cursor; a crash between a request and that repeats the request, with the same message id.
-
-The bucket is stored before it is used: a lease of some tokens is taken off the stored level in advance, and requests
-are sent only against the lease. So a crash can lose a few tokens, and never win one.
 """
 
-import math
-from collections.abc import Callable
 from random import Random
-from traceback import format_exception
 from typing import Any, Final, Protocol
-from typing import Literal as OneOf
 
 import anyio
 import structlog
-from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import bucket as buckets
-from actors.bucket import TOKEN, Bucket
 from actors.delivery import (
     Adapter,
-    Answer,
-    Call,
     CommonSettings,
     Context,
-    Destination,
-    Done,
     Limits,
     Transport,
-    Verdict,
 )
+from actors.delivery_allowance import Allowance
+from actors.delivery_batches import Batch, Batches, Settled
 from actors.delivery_jobs import Planner, Profiles
-from actors.delivery_lanes import Job, Lane, Lanes, Parked
-from actors.delivery_ledger import DeadLetter, Ledger, Record
+from actors.delivery_lanes import Lanes
+from actors.delivery_ledger import Ledger
+from actors.delivery_outcomes import Observer, Outcomes, Picked
 from actors.delivery_reading import Reader
-from actors.delivery_retry import Breaker, backoff_ms, failed, gives_up, probing, succeeded
+from actors.delivery_retry import probing
 from actors.delivery_rows import Rows
-from actors.delivery_settings import limits, parse, scrubbed
+from actors.delivery_settings import limits, parse
 from actors.delivery_source import EffectSource
 from actors.delivery_walks import Members, Walker
 from actors.destinations_state import Destinations
 from eventlog.clock import Clock
-from eventlog.entries import AnyFact, DeadLettered, DeadLetterSettled, Delivered
+from eventlog.entries import AnyFact
 from eventlog.errors import ConfigError, InvalidError, NotFoundError
 from eventlog.log import Changes, Log
 
-LEASE_S: Final = 0.2  # tokens of so much time are prepaid at once, what a crash may lose
-LEASE_MAX: Final = 1_000
 CURSOR_LAG_MAX: Final = 10_000  # entries that do not concern it may be read again after a crash
-SCAN_FACTOR: Final = 4  # lanes looked at to fill a batch, at most so many batches' worth
 TURNS_MAX: Final = 1_000_000  # of a step: more is a loop without an end
 IDLE_POLL_S: Final = 0.5  # `run` looks at the clock again after so long, whatever it waits for
 FOLD_WAIT_MS: Final = 10  # until what is already in the log may be folded
@@ -77,28 +62,6 @@ class World(Profiles, Members, Protocol):
         """Append facts and row changes in one transaction."""
 
 
-class Batch(Struct):
-    """Calls that go in one conversation, and the lanes they are of."""
-
-    lanes: "Picked"
-    calls: tuple[Call, ...]
-    context: Context
-    destination: Destination
-    probe: bool = False
-
-
-class Settled(Struct):
-    """A conversation that ended."""
-
-    batch: Batch
-    done: Done
-    asks: int
-
-
-Picked = list[tuple[Lane, tuple[Call, ...]]]
-Observer = Callable[[Destination, Call, int], None]
-
-
 class DestinationActor:
     """One destination at work."""
 
@@ -116,9 +79,6 @@ class DestinationActor:
         self.id = destination_id
         self._destinations = destinations
         self._world = world
-        self._transport = transport
-        self._random = random
-        self._observer = observer
         self._rows = Rows(world.log)
         self.ledger = Ledger(self._rows, destination_id)
         self.lanes = Lanes()
@@ -142,12 +102,24 @@ class DestinationActor:
         self._settings: Any = None
         self._limits: Limits = limits(self.adapter, CommonSettings())
         self.problem = ""  # why it cannot work with its settings
-        self._hold: dict[str, Any] = {}
-        self._bucket: Bucket | None = None
-        self._lease = 0
-        self._must_store = False
-        self._facts: list[AnyFact] = []
-        self._delivered: list[str] = []
+        self._hold: dict[str, Any] = {}  # what the adapter remembers in memory alone
+        self.allowance = Allowance()
+        self._outcomes = Outcomes(
+            adapter=self.adapter,
+            ledger=self.ledger,
+            lanes=self.lanes,
+            planner=self._planner,
+            random=random,
+            observer=observer,
+            finished=self._walker.finished,
+        )
+        self._batches = Batches(
+            adapter=self.adapter,
+            lanes=self.lanes,
+            planner=self._planner,
+            outcomes=self._outcomes,
+            transport=transport,
+        )
         self._ended: list[Settled] = []
         self.in_flight = 0  # conversations
         self._scopes: set[anyio.CancelScope] = set()
@@ -177,7 +149,7 @@ class DestinationActor:
             async with self._lock:
                 batches, moved = await self._turn(now_ms)
             for batch in batches:
-                settled = await self._converse(batch)
+                settled = await self._batches.converse(batch)
                 self._ended.append(settled)
             if not batches and not moved and not self._ended:
                 return self._due_ms(now_ms)
@@ -201,12 +173,13 @@ class DestinationActor:
                     wait_s = IDLE_POLL_S if due_ms is None else min(IDLE_POLL_S, max(0.001, (due_ms - now_ms) / 1000))
                     with anyio.move_on_after(wait_s):
                         await self._woken.wait()
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WAIT_S):
+                    await self._stop()
+                raise
             finally:
-                with anyio.CancelScope(shield=True):
-                    with anyio.move_on_after(STOP_WAIT_S):
-                        await self._stop()
-                    for scope in self._scopes:
-                        scope.cancel()
+                for scope in self._scopes:
+                    scope.cancel()
 
     async def _stop(self) -> None:
         while self.in_flight > len(self._ended):
@@ -214,14 +187,13 @@ class DestinationActor:
             await self._woken.wait()
         async with self._lock:
             self._settle_all(self._world.clock.now_ms())
-            self._lease = 0
-            self._must_store = True
+            self.allowance.end_lease()
             await self._flush()
 
     async def _perform(self, batch: Batch) -> None:
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
-            settled = await self._converse(batch)
+            settled = await self._batches.converse(batch)
             self._ended.append(settled)
         self._scopes.discard(scope)
         self._woken.set()
@@ -273,11 +245,8 @@ class DestinationActor:
             log.warning("destination_misconfigured", destination=self.id, reason=self.problem)
             return
         self._limits = limits(self.adapter, self._settings)
-        known = self._bucket or self.ledger.state.bucket
-        rate, burst = self._limits.rate_per_s, self._limits.burst
-        self._bucket = (
-            buckets.full(rate, burst, now_ms) if known is None else buckets.reconfigured(known, rate, burst, now_ms)
-        )
+        self.allowance.configure(self._limits, self.ledger.state.bucket, now_ms)
+        self._outcomes.configure(self.destination, self._settings, self._limits)
         resumed = self.ledger.state.epoch < self.destination.epoch
         self.ledger.state.epoch = self.destination.epoch
         self._walker.configure(connections, resumed=resumed)
@@ -297,96 +266,27 @@ class DestinationActor:
         batches: list[Batch] = []
         moved = False
         while self._may_start(now_ms):
-            assert self._bucket is not None
-            paid = buckets.take(self._bucket, now_ms, self.adapter.asks_max)
-            probe = self.ledger.state.breaker.state != "closed"
-            most = 1 if probe else self.adapter.batch_max
-            picked, finished = self._pick(most, affordable=paid is not None)
+            affordable = self.allowance.affords(now_ms, self.adapter.asks_max)
+            most = 1 if self.ledger.state.breaker.state != "closed" else self.adapter.batch_max
+            picked, finished = self._batches.pick(most, affordable=affordable)
             moved |= finished
-            if not picked or paid is None:
+            if not picked:
                 break
-            self._bucket = paid
-            self._lease -= self.adapter.asks_max
-            if self._lease < 0:
-                self._lease = min(LEASE_MAX, self._limits.burst, math.ceil(self._limits.rate_per_s * LEASE_S))
-                self._must_store = True
+            self.allowance.spend(now_ms, self.adapter.asks_max)
             batch = self._batch(picked, now_ms)
-            batch.probe = probe
             self.ledger.state.breaker = probing(self.ledger.state.breaker)
             self.in_flight += 1
             batches.append(batch)
         return batches, moved
 
-    def _pick(self, most: int, *, affordable: bool) -> tuple[Picked, bool]:
-        """Take calls off the lanes that may start, all of one group; finish jobs on the way that owe nothing."""
-        picked: Picked = []
-        passed: list[Lane] = []
-        count, group, moved = 0, None, False
-        while count < most and len(passed) < SCAN_FACTOR * most:
-            lane = self.lanes.pop()
-            if lane is None:
-                break
-            if lane.work is None:
-                lane.work = self._planner.work(lane.jobs[0].job, lane.settled_ids)
-            if lane.work.done:
-                self._finish(lane)
-                moved = True
-                continue
-            if not affordable:
-                passed.append(lane)
-                break
-            if lane.alone and picked:
-                passed.append(lane)
-                continue
-            calls = lane.work.calls(most - count if self.adapter.together and not lane.alone else 1)
-            theirs = self.adapter.group_by(calls[0]) if self.adapter.group_by else ""
-            if self.adapter.group_by:
-                calls = [call for call in calls if self.adapter.group_by(call) == theirs]
-            if group is not None and theirs != group:
-                passed.append(lane)
-                continue
-            group = theirs
-            lane.in_flight = len(calls)
-            count += len(calls)
-            picked.append((lane, tuple(calls)))
-            if lane.alone:
-                break
-        for lane in reversed(passed):
-            self.lanes.unpop(lane)
-        return picked, moved
-
     def _batch(self, picked: Picked, now_ms: int) -> Batch:
         memory = {**self.ledger.state.memory, **self._hold}
         return Batch(
-            lanes=picked,
+            picked=picked,
             calls=tuple(call for _, calls in picked for call in calls),
             context=Context(self._settings, memory, now_ms, self.id),
             destination=self.destination,
         )
-
-    async def _converse(self, batch: Batch) -> Settled:
-        """Hold a conversation: perform each ask, until its verdicts are in."""
-        talk = self.adapter.deliver(batch.context, batch.calls)
-        asks = 0
-        try:
-            ask = next(talk)
-            while True:
-                asks += 1
-                answer: Answer = await self._transport(batch.destination, ask, batch.calls)
-                ask = talk.send(answer)
-        except StopIteration as end:
-            done: Done = end.value
-            if len(done.verdicts) != len(batch.calls):
-                return self._broken(batch, asks, f"{len(done.verdicts)} verdicts on {len(batch.calls)} calls")
-            return Settled(batch, done, asks)
-        except Exception as error:  # noqa: BLE001 - whatever an adapter does wrong is these calls' trouble alone
-            where = "".join(format_exception(error))  # without locals: they hold settings
-            log.error("adapter_failed", destination=self.id, type=self.adapter.type, error=where)
-            return self._broken(batch, asks, repr(error))
-
-    def _broken(self, batch: Batch, asks: int, what: str) -> Settled:
-        verdict = Verdict(how="dead", reason=f"the {self.adapter.type} adapter failed: {what}", unsure=True)
-        return Settled(batch, Done((verdict,) * len(batch.calls)), asks)
 
     # -- what became of it -------------------------------------------------------------------------------------------
 
@@ -396,186 +296,38 @@ class DestinationActor:
             self._settle(settled, now_ms)
 
     def _settle(self, settled: Settled, now_ms: int) -> None:
-        batch, state = settled.batch, self.ledger.state
-        assert self._bucket is not None
+        batch, done = settled.batch, settled.done
         self.in_flight -= 1
-        unused = self.adapter.asks_max - settled.asks  # below zero: it asked more than it may, and the others wait
-        self._bucket = buckets.give_back(self._bucket, unused)
-        self._lease = max(0, self._lease + unused)
-        if settled.done.remember:
-            state.memory = {**state.memory, **settled.done.remember}
-        self._hold.update(settled.done.hold)
-        verdicts = settled.done.verdicts
-        assert len(verdicts) == len(batch.calls), (self.adapter.type, len(verdicts), len(batch.calls))
-        self._gauge(batch, verdicts, now_ms)
-        pauses: dict[int, int] = {}
-        at = 0
-        for lane, calls in batch.lanes:
-            lane.in_flight = 0
-            self._settle_lane(lane, calls, verdicts[at : at + len(calls)], pauses, now_ms)
-            at += len(calls)
-
-    def _gauge(self, batch: Batch, verdicts: tuple[Verdict, ...], now_ms: int) -> None:
-        """Move the circuit and the hold by how a conversation went."""
-        state = self.ledger.state
-        slow = next((one for one in verdicts if one.slow), None)
-        if slow is not None:
-            state.slowed += 1
-            pause_ms = slow.retry_after_ms
-            if pause_ms is None:
-                pause_ms = backoff_ms(state.slowed, self._limits, self._random)
-            state.held_until_ms = max(state.held_until_ms, now_ms + pause_ms)
-            state.held_reason = slow.reason
-            log.info("destination_throttled", destination=self.id, retry_after_ms=pause_ms)
-        elif any(one.how == "delivered" for one in verdicts):
-            state.slowed = 0
-        answered = any(one.how != "retry" or one.slow or one.alone for one in verdicts)
-        before = state.breaker
-        if answered:
-            state.breaker = succeeded(before)
-            if before.state != "closed":
-                self.lanes.wake_all()
-                log.info("circuit_closed", destination=self.id)
-        else:
-            state.breaker = failed(before, batch.lanes[0][0].entity, now_ms, self._limits, self._random)
-            if state.breaker.state == "open" and before.state != "open":
-                log.warning("circuit_open", destination=self.id, until_ms=state.breaker.until_ms)
-
-    def _settle_lane(
-        self,
-        lane: Lane,
-        calls: tuple[Call, ...],
-        verdicts: tuple[Verdict, ...],
-        pauses: dict[int, int],
-        now_ms: int,
-    ) -> None:
-        work = lane.work
-        assert work is not None
-        for call, verdict in zip(calls, verdicts, strict=True):
-            if verdict.alone and not lane.alone:
-                lane.alone = True
-                break
-            if verdict.how == "retry":
-                self._retry(lane, call, verdict, pauses, now_ms)
-                break
-            self._settle_call(lane, call, verdict, now_ms)
-        if work.done:
-            self._finish(lane)
-        else:
-            self.lanes.enlist(lane)
-
-    def _settle_call(self, lane: Lane, call: Call, verdict: Verdict, now_ms: int) -> None:
-        work, state = lane.work, self.ledger.state
-        assert work is not None
-        debt = work.debts[work.at]
-        assert debt.calls[len(debt.verdicts)].id == call.id
-        debt.verdicts.append(verdict)
-        if len(debt.verdicts) == len(debt.calls):
-            self._planner.settle_debt(work.job.entity, debt)
-            work.at += 1
-        elif verdict.how == "delivered" and len(debt.verdicts) == 1:
-            self._planner.begin_debt(work.job.entity, debt)
-        lane.settled_ids |= {call.id}
-        lane.alone = False
-        queued = lane.jobs[0]
-        attempts = lane.attempts + 1
-        reason = self._clean(verdict.reason)
-        if verdict.how == "delivered":
-            state.delivered += 1
-            state.last_delivered_ms = now_ms
-            self._delivered.append(call.id)
-            if self._observer is not None:
-                self._observer(self.destination, call, now_ms)
-        else:
-            state.last_error, state.last_error_ms = reason, now_ms
-            letter = DeadLetter(call, reason, verdict.status, attempts, queued.queued_ms, now_ms)
-            self.ledger.bury(letter)
-            self._facts.append(DeadLettered(destination=self.id, delivery=_buried(letter)))
-            log.warning("delivery_dead", destination=self.id, delivery=call.id, status=verdict.status)
-        how: OneOf["delivered", "dead"] = "delivered" if verdict.how == "delivered" else "dead"
-        self.ledger.record(Record(call, how, verdict.status, attempts, queued.queued_ms, now_ms, reason))
-        if lane.attempts:
-            self.lanes.recovered(lane)
-            if queued.parked:
-                self.ledger.park(Parked(queued.job, queued.queued_ms, done=tuple(sorted(lane.settled_ids))))
-
-    def _retry(self, lane: Lane, call: Call, verdict: Verdict, pauses: dict[int, int], now_ms: int) -> None:
-        """Set a lane aside until its next attempt, or give up what has been tried for long enough."""
-        state, queued = self.ledger.state, lane.jobs[0]
-        reason = self._clean(verdict.reason)
-        state.last_error, state.last_error_ms = reason, now_ms
-        state.retried += 1
-        attempts = lane.attempts + 1
-        if verdict.slow:
-            next_ms = state.held_until_ms
-        else:
-            pause_ms = pauses.get(attempts)
-            if pause_ms is None:
-                pause_ms = pauses[attempts] = backoff_ms(attempts, self._limits, self._random)
-            next_ms = now_ms + pause_ms
-            if gives_up(queued.queued_ms, next_ms, self._limits):
-                self._give_up(lane, call, verdict, now_ms)
-                return
-        self.lanes.failed(lane, next_ms, reason)
-        for one in self.lanes.park(lane):
-            self.ledger.park(Parked(one.job, one.queued_ms))
-        self.ledger.park(
-            Parked(queued.job, queued.queued_ms, attempts, next_ms, reason, tuple(sorted(lane.settled_ids)))
-        )
-
-    def _give_up(self, lane: Lane, call: Call, verdict: Verdict, now_ms: int) -> None:
-        """All that a job still owes goes: it would only wait as long again."""
-        work = lane.work
-        assert work is not None
-        reason = f"given up after {lane.attempts + 1} attempts: {verdict.reason}"
-        final = replace(verdict, how="dead", reason=reason)
-        while not work.done:
-            debt = work.debts[work.at]
-            self._settle_call(lane, debt.calls[len(debt.verdicts)], final, now_ms)
-
-    def _finish(self, lane: Lane) -> None:
-        work = lane.work
-        assert work is not None
-        self._planner.finish(work)
-        queued = self.lanes.finish(lane)
-        if queued.parked:
-            self.ledger.unpark(queued.job)
-        if queued.job.what == "reconcile":
-            self._walker.reconciling -= 1
-        if lane.jobs:
-            self.lanes.enlist(lane)
-
-    def _clean(self, text: str) -> str:
-        return scrubbed(text, self.adapter, self._settings) if text and self._settings is not None else text
+        self.allowance.give_back(self.adapter.asks_max - settled.asks)
+        if done.remember:
+            self.ledger.state.memory = {**self.ledger.state.memory, **done.remember}
+        self._hold.update(done.hold)
+        self._outcomes.settle(batch.picked, done.verdicts, now_ms)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     async def _flush(self) -> None:
         """Store what was done with the cursor, and what may be spent until the next time."""
         cursor_seq = self.lanes.cursor(self._reader.read_seq)
-        facts = self._facts
-        if self._delivered:
-            ids = tuple(self._delivered)
-            facts = [Delivered(destination=self.id, cursor_seq=cursor_seq, ids=ids), *facts]
+        news = self._outcomes.unrecorded
         lagging = cursor_seq - self._stored_seq >= CURSOR_LAG_MAX
-        if not (facts or self._rows.dirty or self._must_store or lagging):
+        if not (news or self._rows.dirty or self.allowance.must_store or lagging):
             return
-        if self._bucket is not None:
-            self.ledger.write_state(bucket=replace(self._bucket, level=self._bucket.level - self._lease * TOKEN))
+        self.ledger.write_state(bucket=self.allowance.to_store())
         changes = self._rows.take(self._projection, cursor_seq)
-        if facts:
-            await self._world.record(tuple(facts), (changes,))
+        if news:
+            await self._world.record(self._outcomes.facts(cursor_seq), (changes,))
         else:
             await self._world.log.store([changes])
         self._rows.stored()
-        self._facts, self._delivered, self._must_store = [], [], False
+        self._outcomes.recorded()
         self._stored_seq = cursor_seq
 
     # -- when --------------------------------------------------------------------------------------------------------
 
     def _due_ms(self, now_ms: int) -> int | None:
         """Return when something is due by itself; None: only when the log grows or a request ends."""
-        if not self.destination.enabled or self.problem or self._bucket is None:
+        if not self.destination.enabled or self.problem:
             return None
         state = self.ledger.state
         due: list[int] = [now_ms + FOLD_WAIT_MS] if self._reader.waits else []
@@ -586,7 +338,7 @@ class DestinationActor:
         if sync_ms is not None:
             due.append(sync_ms)
         if self.lanes.startable and self.in_flight < self._limits.concurrency:
-            start_ms = max(buckets.due_ms(self._bucket, now_ms, self.adapter.asks_max), state.held_until_ms)
+            start_ms = max(self.allowance.due_ms(now_ms, self.adapter.asks_max), state.held_until_ms)
             if state.breaker.state == "open":
                 start_ms = max(start_ms, state.breaker.until_ms)
             if state.breaker.state != "half_open" or not self.in_flight:
@@ -598,18 +350,7 @@ class DestinationActor:
     async def resend(self, call_ids: list[str]) -> int:
         """Send dead letters again, with the message ids they had; return how many there were."""
         async with self._lock:
-            now_ms = self._world.clock.now_ms()
-            count = 0
-            for call_id in call_ids:
-                letter = self.ledger.letter(call_id)
-                if letter is None or not self.ledger.unbury(call_id):
-                    continue
-                count += 1
-                job = Job("resend", letter.call.seq, letter.call.entity, call=letter.call)
-                parked = Parked(job, now_ms)
-                self.lanes.add(job, now_ms, parked=parked)
-                self.ledger.park(parked)
-                self._facts.append(DeadLetterSettled(destination=self.id, delivery_id=call_id, how="resent"))
+            count = self._outcomes.resend(call_ids, self._world.clock.now_ms())
             await self._flush()
         self.wake()
         return count
@@ -617,22 +358,9 @@ class DestinationActor:
     async def drop(self, call_ids: list[str]) -> int:
         """Delete dead letters; return how many there were."""
         async with self._lock:
-            count = 0
-            for call_id in call_ids:
-                if self.ledger.unbury(call_id):
-                    count += 1
-                    self._facts.append(DeadLetterSettled(destination=self.id, delivery_id=call_id, how="dropped"))
+            count = self._outcomes.drop(call_ids)
             await self._flush()
         return count
-
-    @property
-    def breaker(self) -> Breaker:
-        """Return the circuit."""
-        return self.ledger.state.breaker
-
-    def bucket_level(self, now_ms: int) -> float:
-        """Return how many requests may go at once now."""
-        return 0.0 if self._bucket is None else max(0.0, buckets.refill(self._bucket, now_ms).level / TOKEN)
 
     def next_sync_ms(self) -> int | None:
         """Return when a list is synced next."""
@@ -647,17 +375,3 @@ class DestinationActor:
     def limits(self) -> Limits:
         """Return its limits."""
         return self._limits
-
-
-def _buried(letter: DeadLetter) -> dict[str, Any]:
-    """Return what the log keeps of a dead letter: nothing personal, that is in its row, which can be erased."""
-    call = letter.call
-    return {
-        "id": call.id,
-        "connection": call.connection,
-        "entity": call.entity,
-        "key": call.key,
-        "kind": call.kind,
-        "status": letter.status,
-        "attempts": letter.attempts,
-    }

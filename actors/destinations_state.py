@@ -12,25 +12,32 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, msgpack
 from msgspec.structs import replace
 
-from actors.delivery import Adapter, Connection, ConnectionSettings, Destination, IdSync, Seal
-from actors.delivery_settings import masked, opened, parse, schema, sealed
+from actors.delivery import Adapter, Connection, Destination, IdSync, Seal
+from actors.delivery_settings import (
+    check_fit,
+    check_size,
+    checked_connection_settings,
+    checked_id_sync,
+    checked_name,
+    masked,
+    opened,
+    parse,
+    schema,
+    sealed,
+)
 from actors.space_api import SpaceApi
 from eventlog.entries import (
     AnyFact,
     ConnectionRemoved,
     ConnectionSaved,
-    Definition,
     DestinationDeleted,
     DestinationSaved,
 )
 from eventlog.errors import ConflictError, InvalidError, NotFoundError
 from eventlog.log import DELIVERIES, Changes, Key
 
-NAME_CHARS_MAX: Final = 200
 DESTINATIONS_MAX: Final = 1_000  # of a space
 CONNECTIONS_MAX: Final = 10_000  # of a space
-ID_SYNC_MAX: Final = 50  # external id types of one connection
-SETTINGS_BYTES_MAX: Final = 32 * 1024
 PROJECTION: Final = "destinations"
 GONE: Final = "g:"  # a row that says: of this destination, rows are still to be deleted
 
@@ -212,7 +219,7 @@ class Destinations:
             Destination(
                 id=self._new_id("dst"),
                 type=self.adapter(type).type,
-                name=_name(name or type),
+                name=checked_name(name or type),
                 source_id=source_id,
                 settings=self._sealed(type, settings, {}),
                 enabled=enabled,
@@ -223,7 +230,7 @@ class Destinations:
         )
 
     def _sealed(self, destination_type: str, settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-        _bounded(settings, "settings")
+        check_size(settings, "settings")
         adapter = self.adapter(destination_type)
         stored = sealed(adapter, settings, self._seal, before)
         readable = opened(stored, self._seal)
@@ -246,7 +253,7 @@ class Destinations:
         before = self.destination(destination_id)
         changed = replace(before, updated_ms=self._space.clock.now_ms())
         if name is not None:
-            changed = replace(changed, name=_name(name))
+            changed = replace(changed, name=checked_name(name))
         if settings is not None:
             changed = replace(changed, settings=self._sealed(before.type, settings, before.settings))
         if enabled is not None:
@@ -281,7 +288,7 @@ class Destinations:
             Destination(
                 id=self._new_id("dst"),
                 type=original.type,
-                name=_name(name or original.name),
+                name=checked_name(name or original.name),
                 source_id=source_id if source_id is not None else original.source_id,
                 settings=original.settings,
                 created_ms=now_ms,
@@ -308,7 +315,7 @@ class Destinations:
         definition = self._space.definition(definition_id).definition
         destination = self.destination(destination_id)
         adapter = self.adapter(destination.type)
-        _fits(adapter, definition)
+        check_fit(adapter, definition)
         for other in self.connections(definition=definition.number):
             if other.destination == destination_id:
                 if other.enabled:
@@ -340,8 +347,8 @@ class Destinations:
                 key=definition.key,
                 kind=definition.kind,
                 entity_type=definition.entity_type,
-                settings=_settings(settings or {}),
-                id_sync=_id_sync(id_sync),
+                settings=checked_connection_settings(settings or {}),
+                id_sync=checked_id_sync(id_sync),
                 created_ms=now_ms,
                 updated_ms=now_ms,
                 since_seq=self._space.log.last_seq,
@@ -361,9 +368,9 @@ class Destinations:
         before = self.connection(connection_id)
         changed = replace(before, updated_ms=self._space.clock.now_ms())
         if id_sync is not UNSET:
-            changed = replace(changed, id_sync=_id_sync(id_sync))
+            changed = replace(changed, id_sync=checked_id_sync(id_sync))
         if settings is not UNSET:
-            changed = replace(changed, settings=_settings(settings))
+            changed = replace(changed, settings=checked_connection_settings(settings))
         if enabled is not None:
             changed = replace(changed, enabled=enabled)
             if enabled and not before.enabled:
@@ -388,54 +395,4 @@ class Destinations:
                 refill=before.refill + 1,
                 updated_ms=self._space.clock.now_ms(),
             )
-        )
-
-
-def _name(name: str) -> str:
-    text = name.strip()
-    if not text or len(text) > NAME_CHARS_MAX:
-        raise InvalidError("invalid_name", f"a name has 1 to {NAME_CHARS_MAX} characters", field="name")
-    return text
-
-
-def _bounded(settings: Mapping[str, Any], field: str) -> None:
-    size = len(msgspec.json.encode(settings))
-    if size > SETTINGS_BYTES_MAX:
-        raise InvalidError("settings_too_large", f"{field}: {size} bytes, at most {SETTINGS_BYTES_MAX}", field=field)
-
-
-def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    _bounded(settings, "connectionSettings")
-    kept = dict(settings)
-    try:
-        msgspec.convert(kept, ConnectionSettings)
-    except msgspec.ValidationError as error:
-        raise InvalidError("invalid_settings", f"connectionSettings: {error}", field="connectionSettings") from None
-    return kept
-
-
-def _id_sync(id_sync: Sequence[IdSync] | None) -> tuple[IdSync, ...] | None:
-    """An empty list is no choice: the default."""
-    if not id_sync:
-        return None
-    if len(id_sync) > ID_SYNC_MAX:
-        raise InvalidError(
-            "invalid_id_sync",
-            f"idSyncConfiguration: {len(id_sync)} ids, at most {ID_SYNC_MAX}",
-            field="idSyncConfiguration",
-        )
-    for sync in id_sync:
-        if not sync.external_id or sync.map_to == "":
-            raise InvalidError(
-                "invalid_id_sync",
-                "idSyncConfiguration: externalId and mapTo must not be empty",
-                field="idSyncConfiguration",
-            )
-    return tuple(id_sync)
-
-
-def _fits(adapter: Adapter, definition: Definition) -> None:
-    if definition.kind == "trait" and not adapter.traits:
-        raise InvalidError(
-            "traits_not_supported", f"{adapter.title} takes audiences only: it keeps lists, which have no values"
         )

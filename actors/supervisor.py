@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from traceback import format_exception
 from typing import Any, Final
-from typing import Literal as OneOf
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from msgspec import Struct
 
 from actors.delivery import Answer, CommonSettings, Context, Transport, Verdict
 from actors.delivery_ids import IdValue
-from actors.delivery_ledger import DeadLetter, Ledger, Record
+from actors.delivery_ledger import DeadLetter, Ledger
+from actors.delivery_outcomes import Observer
 from actors.delivery_rows import Rows
 from actors.delivery_settings import parse
 from actors.delivery_source import EffectSource, relevant
-from actors.destination import DestinationActor, Observer
+from actors.delivery_views import DeliveryView, DestinationStatus, settled, status_of, waiting
+from actors.destination import DestinationActor
 from actors.destinations_state import GONE, Destinations
 from actors.space_api import SpaceApi
 from eventlog.clock import Clock
@@ -35,57 +35,9 @@ RESTART_MAX_S: Final = 60.0
 LISTED_MAX: Final = 1_000  # deliveries or dead letters in one answer
 PING_ASKS_MAX: Final = 5
 
+__all__ = ["Deliveries", "DeliveryView", "DestinationStatus", "SpaceWorld"]
+
 log = structlog.get_logger()
-
-
-class DeliveryView(Struct, frozen=True):
-    """A delivery as it is listed: under way, waiting for its next attempt, delivered or dead."""
-
-    id: str
-    state: OneOf["pending", "in_flight", "retrying", "delivered", "dead"]
-    kind: str
-    key: str
-    event: str
-    profile: str
-    user_id: str | None
-    anonymous_id: str | None
-    email: str | None
-    value: Any
-    at_ms: int
-    attempts: int
-    status: int
-    reason: str
-    settled_ms: int = 0
-    next_ms: int = 0
-
-
-class DestinationStatus(Struct, frozen=True):
-    """How a destination is doing."""
-
-    state: OneOf["connected", "disabled", "misconfigured", "failed"]
-    reason: str
-    pending: int  # changes read and not yet sent, and profiles of a list or a fill still to be compared
-    more_pending: bool  # there is more in the log that has not been read yet
-    in_flight: int
-    delivered: int  # calls, ever
-    retrying: int
-    dead: int  # dead letters now
-    given_up: int  # calls, ever
-    retried: int  # failed attempts, ever
-    circuit: OneOf["closed", "open", "half_open"]
-    circuit_until_ms: int
-    held_until_ms: int
-    held_reason: str
-    rate_per_s: float
-    burst: int
-    tokens: float
-    behind: int  # entries of the log not yet read
-    oldest_pending_ms: int | None
-    last_delivered_ms: int
-    last_error: str
-    last_error_ms: int
-    next_sync_ms: int | None
-    passes: Mapping[str, str]  # connection -> fill, refill, withdraw or forget, while one goes on
 
 
 class SpaceWorld:
@@ -298,49 +250,15 @@ class Deliveries:
     def status(self, destination_id: str) -> DestinationStatus:
         """Return how a destination is doing. Raises NotFoundError."""
         destination = self.destinations.destination(destination_id)
-        ledger = self._ledger(destination_id)
-        actor, state = self._actors.get(destination_id), ledger.state
-        now_ms = self._world.clock.now_ms()
-        failure = self._failures.get(destination_id, "")
-        problem = actor.problem if actor is not None else ""
-        shown: OneOf["connected", "disabled", "misconfigured", "failed"] = "connected"
-        if not destination.enabled:
-            shown = "disabled"
-        elif failure:
-            shown = "failed"
-        elif problem:
-            shown = "misconfigured"
-        lanes = actor.lanes.lanes() if actor is not None else []
-        in_flight = sum(lane.in_flight for lane in lanes)
-        waiting = [lane.jobs[0].queued_ms for lane in lanes if lane.jobs]
-        pending = sum(len(lane.jobs) for lane in lanes) - sum(1 for lane in lanes if lane.in_flight or lane.attempts)
-        reconciling = sum(one.job.what == "reconcile" for lane in lanes for one in lane.jobs)
-        behind = self._world.log.last_seq - (actor.read_seq if actor is not None else self._cursor(destination_id))
-        return DestinationStatus(
-            state=shown,
-            reason=failure or problem,
-            pending=pending + max(0, state.unsettled - reconciling),
-            more_pending=actor is None or not actor.lanes.open or not destination.enabled,
-            in_flight=in_flight,
-            delivered=state.delivered,
-            retrying=actor.lanes.retrying if actor is not None else 0,
-            dead=state.dead,
-            given_up=state.given_up,
-            retried=state.retried,
-            circuit=state.breaker.state,
-            circuit_until_ms=state.breaker.until_ms,
-            held_until_ms=state.held_until_ms if state.held_until_ms > now_ms else 0,
-            held_reason=state.held_reason if state.held_until_ms > now_ms else "",
-            rate_per_s=actor.limits.rate_per_s if actor is not None else 0.0,
-            burst=actor.limits.burst if actor is not None else 0,
-            tokens=actor.bucket_level(now_ms) if actor is not None else 0.0,
-            behind=max(0, behind),
-            oldest_pending_ms=min(waiting, default=None),
-            last_delivered_ms=state.last_delivered_ms,
-            last_error=state.last_error,
-            last_error_ms=state.last_error_ms,
-            next_sync_ms=actor.next_sync_ms() if actor is not None else None,
-            passes={connection: walk.what for connection, walk in state.walks.items()},
+        actor = self._actors.get(destination_id)
+        return status_of(
+            destination,
+            self._ledger(destination_id),
+            actor,
+            failure=self._failures.get(destination_id, ""),
+            now_ms=self._world.clock.now_ms(),
+            last_seq=self._world.log.last_seq,
+            read_seq=actor.read_seq if actor is not None else self._cursor(destination_id),
         )
 
     def _cursor(self, destination_id: str) -> int:
@@ -351,8 +269,8 @@ class Deliveries:
         ledger = self._ledger(destination_id)
         actor = self._actors.get(destination_id)
         limit = min(limit, LISTED_MAX)
-        views = _waiting(actor, limit) if actor is not None else []
-        return views + [_settled(record) for record in ledger.records(limit - len(views))]
+        views = waiting(actor, limit) if actor is not None else []
+        return views + [settled(record) for record in ledger.records(limit - len(views))]
 
     def dead_letters(self, destination_id: str, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
         """Return dead letters in order of their ids, those after an id. Raises NotFoundError."""
@@ -401,57 +319,3 @@ class Deliveries:
             verdict: Verdict = end.value.verdicts[0]
             return verdict
         return Verdict(how="dead", reason="the destination asked for too many questions")
-
-
-def _waiting(actor: DestinationActor, limit: int) -> list[DeliveryView]:
-    views: list[DeliveryView] = []
-    for lane in actor.lanes.lanes():
-        if lane.work is None or len(views) >= limit:
-            continue
-        for index, call in enumerate(lane.work.calls(limit - len(views))):
-            state: OneOf["pending", "in_flight", "retrying"] = "pending"
-            if index < lane.in_flight:
-                state = "in_flight"
-            elif index == 0 and lane.attempts:
-                state = "retrying"
-            views.append(
-                DeliveryView(
-                    id=call.id,
-                    state=state,
-                    kind=call.kind,
-                    key=call.key,
-                    event=call.event,
-                    profile=call.profile,
-                    user_id=call.user_id,
-                    anonymous_id=call.anonymous,
-                    email=call.email,
-                    value=call.value,
-                    at_ms=call.at_ms,
-                    attempts=lane.attempts if index == 0 else 0,
-                    status=0,
-                    reason=lane.reason if index == 0 else "",
-                    next_ms=lane.next_ms if index == 0 else 0,
-                )
-            )
-    return views
-
-
-def _settled(record: Record) -> DeliveryView:
-    call = record.call
-    return DeliveryView(
-        id=call.id,
-        state=record.how,
-        kind=call.kind,
-        key=call.key,
-        event=call.event,
-        profile=call.profile,
-        user_id=call.user_id,
-        anonymous_id=call.anonymous,
-        email=call.email,
-        value=call.value,
-        at_ms=call.at_ms,
-        attempts=record.attempts,
-        status=record.status,
-        reason=record.reason,
-        settled_ms=record.at_ms,
-    )

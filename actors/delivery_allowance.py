@@ -1,0 +1,74 @@
+"""How many requests may go: a bucket with a lease, so that the limit is obeyed across restarts.
+
+The bucket is stored before it is used. A lease of some tokens is taken off the stored level in advance, and requests
+are sent only against the lease; when it is used up, the next one is stored first. So a crash can lose a few tokens,
+and never win one.
+"""
+
+import math
+from typing import Final
+
+from msgspec.structs import replace
+
+from actors import bucket as buckets
+from actors.bucket import TOKEN, Bucket
+from actors.delivery import Limits
+
+LEASE_S: Final = 0.2  # tokens of so much time are prepaid at once, what a crash may lose
+LEASE_MAX: Final = 1_000
+
+
+class Allowance:
+    """A destination's bucket."""
+
+    def __init__(self) -> None:
+        self._bucket: Bucket | None = None
+        self._lease = 0
+        self.must_store = False  # before anything that was taken is used
+
+    def configure(self, limits: Limits, stored: Bucket | None, now_ms: int) -> None:
+        """Take other limits into use; what was spent stays spent."""
+        known = self._bucket or stored
+        rate, burst = limits.rate_per_s, limits.burst
+        self._bucket = (
+            buckets.full(rate, burst, now_ms) if known is None else buckets.reconfigured(known, rate, burst, now_ms)
+        )
+
+    def affords(self, now_ms: int, count: int) -> bool:
+        """Tell whether so many may go now."""
+        return self._bucket is not None and buckets.take(self._bucket, now_ms, count) is not None
+
+    def spend(self, now_ms: int, count: int) -> None:
+        """Let so many go now; `affords` has said that they may."""
+        assert self._bucket is not None
+        paid = buckets.take(self._bucket, now_ms, count)
+        assert paid is not None
+        self._bucket = paid
+        self._lease -= count
+        if self._lease < 0:
+            self._lease = min(LEASE_MAX, paid.burst, math.ceil(paid.rate_per_s * LEASE_S))
+            self.must_store = True
+
+    def give_back(self, count: int) -> None:
+        """Take back what did not go; below zero: what went beyond it, and others wait for."""
+        assert self._bucket is not None
+        self._bucket = buckets.give_back(self._bucket, count)
+        self._lease = max(0, self._lease + count)
+
+    def end_lease(self) -> None:
+        """Give back what was prepaid: nothing goes any more."""
+        self._lease = 0
+        self.must_store = True
+
+    def to_store(self) -> Bucket | None:
+        """Return the bucket as it must be found after a crash."""
+        self.must_store = False
+        return None if self._bucket is None else replace(self._bucket, level=self._bucket.level - self._lease * TOKEN)
+
+    def due_ms(self, now_ms: int, count: int) -> int:
+        """Return when so many may go."""
+        return now_ms if self._bucket is None else buckets.due_ms(self._bucket, now_ms, count)
+
+    def level(self, now_ms: int) -> float:
+        """Return how many may go at once now."""
+        return 0.0 if self._bucket is None else max(0.0, buckets.refill(self._bucket, now_ms).level / TOKEN)
