@@ -39,8 +39,8 @@ format: $(DEVELOPS) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEVELOPS) ## Measure throughput, latency and memory, each beside its limit on this machine
-	$(BIN)/python -m scenarios.benchmarks $(BENCH)
+bench: $(DEVELOPS) ## Measure throughput, latency and memory beside their limits (BENCH=ingest for one)
+	$(BIN)/python -m scenarios.benchmarks $(or $(BENCH),all)
 
 docs: $(DEVELOPS) ## Write the generated pages of docs/ anew
 	$(BIN)/python -m scenarios.cli_reference > docs/cli.md

@@ -9,7 +9,34 @@ from typing import Final
 
 from cyclopts import App
 
-from adapters.cli.app import application, run
+from adapters.cli.app import add, application, run
+from adapters.cli.commands import RUN, Command
+
+COMMANDS: Final = {
+    "demo": Command(
+        "scenarios.commands:demo",
+        RUN,
+        "See Turnout at work: a daemon on real shop data, with audiences, a destination and live traffic.\n\n"
+        "Everything lies in a temporary directory. A terminal shows a live picture, a pipe a line for each change. "
+        "Ctrl-C ends it.",
+        """
+    turnout demo
+    turnout demo --for 30s --port 0
+""",
+    ),
+    "simulate": Command(
+        "scenarios.commands:simulate",
+        RUN,
+        "Run scenarios on a simulated clock and tell what differs from what they expect.\n\n"
+        "A scenario is a YAML file; a folder stands for all that lie in it. The same file gives the same outcome, on "
+        "every machine. The exit status is 1 if something differs, a file is no scenario, or there is none.",
+        """
+    turnout simulate scenarios/library
+    turnout simulate cart_abandonment.yaml --verbose
+    turnout simulate scenarios --report json
+""",
+    ),
+}
 
 COLLECT_AFTER: Final = (100_000, 50, 1_000)
 """How many new objects before the collector looks for cycles. Entities are many, live long and have none: with Python's
@@ -18,7 +45,10 @@ COLLECT_AFTER: Final = (100_000, 50, 1_000)
 
 def program() -> App:
     """Return the application with all of its commands."""
-    return application()
+    app = application()
+    for name, command in COMMANDS.items():
+        add(app, name, command)
+    return app
 
 
 def main() -> None:

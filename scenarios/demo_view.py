@@ -49,9 +49,10 @@ class Call(Struct, frozen=True):
 class Shown:
     """Everything on the picture."""
 
-    def __init__(self, title: str, news: str) -> None:
+    def __init__(self, title: str) -> None:
         self.title = title
-        self.news = news
+        self.news = ""
+        self.address = ""  # of the daemon, and a token for it
         self.audiences: dict[str, AudienceRow] = {}  # by key
         self.changes: deque[Change] = deque(maxlen=CHANGES_SHOWN)
         self.calls: deque[Call] = deque(maxlen=CALLS_SHOWN)
@@ -61,11 +62,12 @@ class Shown:
 
     def picture(self) -> RenderableType:
         """Return what a terminal shows."""
-        played = f"{self.events_played:,} of {self.events_to_play:,} events played live"
+        played = f"{self.news}; {self.events_played:,} of {self.events_to_play:,} events played live"
         return Group(
             Text(self.title, style="bold"),
-            Text(self.news),
-            Text(played, style="dim"),
+            Text(played),
+            *([Text(self.address, style="dim")] if self.address else ()),
+            Text(),
             self._sizes(),
             Panel(self._changes(), title="latest changes", title_align="left", border_style="dim"),
             Panel(

@@ -13,7 +13,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.text import Text
 
-from adapters.cli.commands import COMMANDS, KEEP, TOKENS_ABOUT, TOKENS_EXAMPLES, Command
+from adapters.cli.commands import COMMANDS, FAMILIES, KEEP, Command
 from adapters.cli.options import MisusedError
 from adapters.cli.terminal import complain
 from eventlog.errors import QueryError, TurnoutError
@@ -41,8 +41,8 @@ def application() -> App:
         default_parameter=Parameter(negative=""),
         group_commands=Group("Help", sort_key=9),
     )
-    tokens = App(name="tokens", help=TOKENS_ABOUT, help_epilogue=TOKENS_EXAMPLES, group=KEEP)
-    app.command(tokens)
+    for family, (about, shown) in FAMILIES.items():
+        app.command(App(name=family, help=about, help_epilogue=shown, group=KEEP))
     for names, command in COMMANDS.items():
         add(app, names, command)
     return app

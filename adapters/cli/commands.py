@@ -23,16 +23,28 @@ ASK: Final = Group("Ask", sort_key=1)
 MOVE: Final = Group("Move data", sort_key=2)
 KEEP: Final = Group("Look after", sort_key=3)
 
-TOKENS_ABOUT: Final = "Issue, list and revoke access tokens."
-
-TOKENS_EXAMPLES: Final = """
+FAMILIES: Final = {
+    "tokens": (
+        "Issue, list and revoke access tokens.",
+        """
     turnout tokens create reporting --scope audiences:read
     turnout tokens create ci --scope audiences:write --scope profiles:read --expires 2027-01-01
     turnout tokens list
     turnout tokens revoke tok_Zg5c0x
 
 Scopes: events:write, profiles:read, audiences:read, audiences:write, exports:raw, admin.
-"""
+""",
+    ),
+    "destinations": (
+        "Tell how deliveries are doing, and send again what was given up.",
+        """
+    turnout destinations list
+    turnout destinations dead-letters dst_Zg5c0x
+    turnout destinations resend dst_Zg5c0x
+""",
+    ),
+}
+"""Commands of two words: what the first one is about, and examples."""
 
 COMMANDS: Final[dict[str, Command]] = {
     "serve": Command(
@@ -178,5 +190,20 @@ A line (here two) is a message as the tracking API takes it, with its own time:
         KEEP,
         "Revoke a token; it is refused from now on.",
         "",
+    ),
+    "destinations list": Command(
+        "adapters.cli.destinations:list_",
+        KEEP,
+        "List the destinations with how their deliveries are doing.",
+    ),
+    "destinations dead-letters": Command(
+        "adapters.cli.destinations:dead_letters",
+        KEEP,
+        "List the deliveries of a destination that were given up, with the reason.",
+    ),
+    "destinations resend": Command(
+        "adapters.cli.destinations:resend",
+        KEEP,
+        "Send what was given up again; from a data directory it goes out when a daemon next serves it.",
     ),
 }

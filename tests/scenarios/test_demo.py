@@ -35,7 +35,7 @@ async def test_the_receiver_tells_a_good_signature_from_a_wrong_one() -> None:
 
 
 def test_the_picture_shows_sizes_with_how_they_moved_and_the_latest_changes_first() -> None:
-    shown = Shown("Turnout demo", "console: http://127.0.0.1:1")
+    shown = Shown("Turnout demo")
     shown.audiences["big_spenders"] = AudienceRow("Big spenders", "spent 1000 or more", 1_145, 1_140)
     first = Change(1_772_366_400_250, "17850", "Big spenders", entered=True, why="Order Completed")
     shown.changes.append(first)
