@@ -41,10 +41,15 @@ class Backfills:
         self._wake = anyio.Event()
         self._ended = anyio.Event()
         self._found: dict[int, set[int] | None] = {}  # by number: entities to ask at the switch; None: all
+        self._restarted: set[int] = set()  # that waited already when the space was opened
         self.is_merging = False
         self.running: int | None = None
         self.started_ms = 0
         self.progress = 0.0  # of the one that runs, 0-1
+
+    def note_restart(self) -> None:
+        """Take note of what waits already: nobody knows who was heard of since it began to."""
+        self._restarted = {held.latest.number for held in self._space.definitions_held.waiting()}
 
     def wake(self) -> None:
         """Look whether something is to be done."""
@@ -81,7 +86,8 @@ class Backfills:
             missing = [a for a in space.asked_of(shadow) if a.index in space.incomplete]
             states = await self._gather(wanted, missing)
             await self._merge(wanted, missing, states)
-            self._found[number] = None if self._asks_everyone(shadow, missing) else set(states)
+            everyone = number in self._restarted or self._asks_everyone(shadow, missing)
+            self._found[number] = None if everyone else set(states)
             await space.record([DefinitionSwitched(number, wanted.version)])
         except CancelledError:
             self.is_merging = False
@@ -186,7 +192,11 @@ class Backfills:
             for asked in missing:
                 space.incomplete.pop(asked.index, None)
         found = self._found.pop(number, None)
-        numbers = space.everyone() if found is None else sorted({*found, *partition.members.get(number, ())})
+        self._restarted.discard(number)
+        if found is None:
+            numbers = space.everyone()
+        else:  # those with a past, those heard of meanwhile, and those who were members
+            numbers = sorted({*found, *partition.changed, *space.touched, *partition.members.get(number, ())})
         for one in numbers:
             entity_of = partition.find(space.identity.canonical(one))
             if entity_of is not None:

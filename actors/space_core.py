@@ -92,6 +92,7 @@ class SpaceCore:
         self._stored_entity = core.last_entity if core is not None else 0
         self.partition = Partition(load=loader(store, lambda: self.partition, lambda: self._stored_entity))
         self.incomplete: dict[int, int] = {}  # question -> since which sequence it is kept live; its past is missing
+        self.touched: set[int] = set()  # entities changed before the last checkpoint, while a backfill waited
         self.folded_seq = 0
         self.duplicates = 0  # messages whose id had been taken before, since this space was opened
         self._effects: list[AnyFact] = []
@@ -108,9 +109,10 @@ class SpaceCore:
         self._identity_due = False  # its rows go with the next commit, however few
         self._history_lock = anyio.Lock()  # held while index rows are stored or deleted
         self.regulating = Regulations(self)
-        self.backfills = Backfills(self)
         self.defining = anyio.Lock()  # one change of the definitions is checked and folded at a time
+        self.backfills = Backfills(self)
         self._start(core)
+        self.backfills.note_restart()
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
@@ -309,6 +311,10 @@ class SpaceCore:
             incomplete = {asked[index].stable: seq for index, seq in self.incomplete.items()}
             changes = cut.changes(self.definitions_held, incomplete, folded_seq)
             await self.log.store([changes, Changes(EFFECTS, folded_seq)])
+            if self.definitions_held.waiting():
+                self.touched.update(self.partition.changed)
+            else:
+                self.touched.clear()
             cut.stored()
             self._effects_seq = max(self._effects_seq, folded_seq)
             self._stored_entity = self.partition.last_entity
