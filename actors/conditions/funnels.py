@@ -408,8 +408,6 @@ class Funnel(Query):
             return None
         edges = _window_edges(state.matched, self.reducer_windows(), self.session_ms, now_ms)
         if self.clocked_inside:
-            # A window's edge may let an outer record pass that is not matched now.
-            edges += _window_edges(state.streams[0], self.reducer_windows(), self.session_ms, now_ms)
             for stream in self.streams[1:]:
                 own = tuple(window for window in stream.event.windows if not window.parent)
                 edges += _window_edges(state.streams[stream.index], own, None, now_ms)

@@ -277,7 +277,7 @@ def test_what_can_no_longer_count_is_dropped() -> None:
     for ms in range(1_000):
         kept.hear(Happened(ms, ms + 1, "A", {"x": 1}), ms)
         assert kept.value(ms) == min(ms + 1, 10)
-    assert len(kept.state) < 64
+    assert len(kept.state) <= 12
 
 
 @pytest.mark.parametrize("event", KINDS)
