@@ -1,0 +1,292 @@
+"""Run scenario files on the real engine, and say what differed (contract, section 10).
+
+A file that cannot be read is a failure of that file; the others run. Many files are spread over processes.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from msgspec import Struct
+
+from eventlog.errors import QueryError, RefusedError, TurnoutError
+from eventlog.instants import iso
+from scenarios.expectations import Checked, Failure, same
+from scenarios.format import Connect, Define, Delete, Disconnect, Edit, Expect, Fault, Refused, Scenario, listed, load
+from scenarios.timeline import Attempt, Check, Moment, Move, Send, timeline
+from scenarios.world import Sent, SimulatedWorld, simulated
+
+FILES_A_PROCESS: Final = 100  # below it a process costs more than it saves
+SUFFIXES: Final = (".yaml", ".yml")
+
+Changing = Define | Edit | Delete | Connect | Disconnect
+
+
+class Outcome(Struct, frozen=True):
+    """How one scenario went."""
+
+    file: str
+    scenario: str
+    passed: bool
+    failures: tuple[Failure, ...] = ()
+    trail: tuple[str, ...] = ()  # what happened, a line each; only where asked for
+
+
+class Report(Struct, frozen=True):
+    """How all of them went."""
+
+    scenarios: tuple[Outcome, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether there was something to run, and all of it passed."""
+        return bool(self.scenarios) and all(one.passed for one in self.scenarios)
+
+    def json(self) -> dict[str, Any]:
+        """Return the report as the contract gives it."""
+        return {
+            "scenarios": [
+                {
+                    "file": one.file,
+                    "scenario": one.scenario,
+                    "passed": one.passed,
+                    "failures": [
+                        {
+                            "step": failure.step,
+                            "at": failure.at,
+                            "expected": failure.expected,
+                            "actual": failure.actual,
+                            "path": failure.path,
+                        }
+                        for failure in one.failures
+                    ],
+                }
+                for one in self.scenarios
+            ]
+        }
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Return the scenario files in files and folders, in order, each once. Raises FileNotFoundError."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found.update((file, None) for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES)
+        elif path.exists():
+            found[path] = None
+        else:
+            raise FileNotFoundError(path)
+    return list(found)
+
+
+def run_paths(
+    paths: Sequence[Path], *, seed: int | None = None, verbose: bool = False, jobs: int | None = None
+) -> Report:
+    """Run all scenarios in files and folders.
+
+    Args:
+        paths: files and folders.
+        seed: used instead of each scenario's own.
+        verbose: keep a trail of what happened.
+        jobs: how many processes; None for as many as pay.
+    """
+    files = files_of(paths)
+    workers = min(jobs or os.cpu_count() or 1, 1 + len(files) // FILES_A_PROCESS) if jobs != 1 else 1
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            chunks = [files[n::workers] for n in range(workers)]
+            parts = pool.map(_run_files, chunks, [seed] * workers, [verbose] * workers)
+            by_file = {one.file: one for part in parts for one in part}
+        return Report(tuple(by_file[str(file)] for file in files))
+    return Report(tuple(_run_files(files, seed, verbose)))
+
+
+def _run_files(files: Sequence[Path], seed: int | None, verbose: bool) -> list[Outcome]:
+    return anyio.run(_run_all, files, seed, verbose, backend_options={"use_uvloop": True})
+
+
+async def _run_all(files: Sequence[Path], seed: int | None, verbose: bool) -> list[Outcome]:
+    return [await run_file(file, seed=seed, verbose=verbose) for file in files]
+
+
+async def run_file(file: Path, *, seed: int | None = None, verbose: bool = False) -> Outcome:
+    """Run one scenario file."""
+    try:
+        scenario = load(file).scenario
+    except (TurnoutError, OSError) as error:
+        failure = Failure(step=-1, at="", expected="a scenario", actual=str(error), path="")
+        return Outcome(str(file), file.stem, passed=False, failures=(failure,))
+    trail: list[str] | None = [] if verbose else None
+    failures = await run_scenario(scenario, seed=seed, trail=trail)
+    return Outcome(str(file), scenario.scenario, not failures, tuple(failures), tuple(trail or ()))
+
+
+async def run_scenario(scenario: Scenario, *, seed: int | None = None, trail: list[str] | None = None) -> list[Failure]:
+    """Return what of a scenario is not as it expects."""
+    if seed is not None:
+        scenario = _reseeded(scenario, seed)
+    run = _Run(scenario, trail)
+    try:
+        async with simulated(scenario.start_ms, scenario.seed, scenario.settings) as world:
+            await run.all(world)
+    except TurnoutError as error:
+        run.broken(error)
+    except BaseExceptionGroup as group:
+        errors = [error for error in group.exceptions if isinstance(error, TurnoutError | AssertionError)]
+        if len(errors) != len(group.exceptions):
+            raise
+        run.broken(errors[0])
+    return run.checked.failures
+
+
+def _reseeded(scenario: Scenario, seed: int) -> Scenario:
+    values = {name: getattr(scenario, name) for name in scenario.__struct_fields__}
+    return Scenario(**{**values, "seed": seed})
+
+
+class _Run:
+    """One scenario, going on."""
+
+    def __init__(self, scenario: Scenario, trail: list[str] | None) -> None:
+        self.scenario = scenario
+        self.checked = Checked()
+        self._trail = trail
+        self._moment = Moment(scenario.start_ms, -1, Move())
+
+    async def all(self, world: SimulatedWorld) -> None:
+        """Let everything happen."""
+        for spec in self.scenario.destinations:
+            await world.add_destination(spec)
+        for moment in timeline(self.scenario):
+            self._moment = moment
+            if moment.at_ms != world.clock.now_ms():
+                await world.move_to(moment.at_ms)
+            await self._one(world, moment.action)
+            if self._trail is not None:
+                self._note(world, moment)
+        await world.settle()
+
+    def broken(self, error: Exception) -> None:
+        """Note an error that ended the run."""
+        self._fail(f"steps[{self._moment.step}]", "no error", f"{type(error).__name__}: {error}")
+
+    def _fail(self, path: str, expected: Any, actual: Any) -> None:
+        moment = self._moment
+        self.checked.fail(step=moment.step, at_ms=moment.at_ms, path=path, expected=expected, actual=actual)
+
+    async def _one(self, world: SimulatedWorld, action: Any) -> None:
+        match action:
+            case Send(message=message, source=source):
+                await world.send(message, source)
+            case Attempt(message=message, source=source):
+                await world.attempt(message, source)
+            case Fault():
+                await world.fault(action)
+            case Check():
+                await self._check(world, action)
+            case Move():
+                pass
+            case _:
+                reason = await self._change(world, action)
+                if reason is not None:
+                    self._fail(f"steps[{self._moment.step}]", "taken", reason)
+
+    async def _change(self, world: SimulatedWorld, action: Changing) -> str | None:
+        """Make a change; return why it is refused, None if it is made."""
+        try:
+            match action:
+                case Define():
+                    await world.define(action)
+                case Edit():
+                    await world.edit(action)
+                case Delete():
+                    await world.delete(action)
+                case Connect():
+                    await world.connect(action)
+                case Disconnect():
+                    await world.disconnect(action)
+        except (QueryError, RefusedError) as error:
+            return str(error)
+        return None
+
+    # -- expectations ------------------------------------------------------------------------------------------------
+
+    async def _check(self, world: SimulatedWorld, check: Check) -> None:
+        await world.settle()
+        expect = check.expect
+        at_ms = None if expect.at is None else self.scenario.at_ms(expect.at)
+        known_ms = None if expect.known is None else self.scenario.at_ms(expect.known)
+        where: dict[str, Any] = {"step": self._moment.step, "at_ms": self._moment.at_ms, "path": check.path}
+        members = {key: await _members(world, key, at_ms, known_ms) for key in expect.members}
+        self.checked.members(expect, members.get, **where)
+        traits = {name: await world.traits_of(name, at_ms, known_ms) for name in expect.traits}
+        self.checked.traits(expect, lambda name, key: traits[name].get(key), **where)
+        self.checked.rejected(expect, world.rejected, **where)
+        self._delivered(world, expect, check.path)
+        for refused in listed(expect.refused):
+            await self._refused(world, refused, check.path)
+
+    def _delivered(self, world: SimulatedWorld, expect: Expect, path: str) -> None:
+        for name, wanted in expect.delivered.items():
+            there = [shown(one) for one in world.receiver.sent if one.destination == name and one.status < 300]
+            identifies = any(item.get("type") == "identify" for item in wanted)
+            only = all(one["type"] == "identify" for one in there)
+            there = [one for one in there if identifies or only or one["type"] != "identify"]
+            fits = len(there) == len(wanted) and all(map(_fits, wanted, there))
+            if not fits:
+                self._fail(f"{path}.delivered.{name}", [*wanted], there)
+
+    async def _refused(self, world: SimulatedWorld, refused: Refused, path: str) -> None:
+        """Try what must be refused. If it is taken, that is told, and the run goes on with it."""
+        action: Any = refused.edit or refused.delete or refused.connect
+        if refused.audience is not None or refused.trait is not None:
+            action = Define(audience=refused.audience, trait=refused.trait)
+        reason = await self._change(world, action)
+        if reason is None:
+            self._fail(f"{path}.refused", refused.because or "refused", f"taken at {iso(world.clock.now_ms())}")
+        elif refused.because is not None and refused.because.lower() not in reason.lower():
+            self._fail(f"{path}.refused", refused.because, reason)
+
+    # -- the trail ---------------------------------------------------------------------------------------------------
+
+    def _note(self, world: SimulatedWorld, moment: Moment) -> None:
+        assert self._trail is not None
+        if not isinstance(moment.action, Move | Check):
+            self._trail.append(f"{iso(moment.at_ms)}  {_said(moment.action)}")
+
+
+async def _members(world: SimulatedWorld, key: str, at_ms: int | None, known_ms: int | None) -> list[str] | None:
+    try:
+        return await world.member_names(key, at_ms, known_ms)
+    except RefusedError:
+        return None
+
+
+def shown(sent: Sent) -> dict[str, Any]:
+    """Return a delivered call as expectations name it."""
+    call = sent.call
+    found: dict[str, Any] = {"type": call.kind, "at": iso(sent.at_ms)}
+    if call.kind == "track":
+        found["event"] = call.event
+    ids = {"userId": call.user_id, "anonymousId": call.anonymous, "email": call.email, "groupId": call.group_id}
+    found |= {name: value for name, value in ids.items() if value is not None}
+    found["audience" if call.computation_class == "audience" else "trait"] = call.key
+    found["value"] = call.value
+    found["messageId"] = call.id
+    return found
+
+
+def _fits(wanted: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Tell whether everything that is wanted of a call is so."""
+    return all(key in there and same(value, there[key]) for key, value in wanted.items())
+
+
+def _said(action: Any) -> str:
+    if isinstance(action, Send | Attempt):
+        message = action.message
+        who = message.get("userId") or message.get("anonymousId") or message.get("groupId")
+        return f"{message.get('type')} {message.get('event') or message.get('name') or ''} from {who}"
+    return f"{type(action).__name__.lower()} {action}"
