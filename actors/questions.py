@@ -149,10 +149,20 @@ async def off_loop(space: "SpaceCore", work: Callable[[], Any]) -> Any:
 
 
 async def hindsight(
-    space: "SpaceCore", wanted: Iterable[Definition], held: Definitions, at_ms: int, known_seq: int | None
+    space: "SpaceCore",
+    wanted: Iterable[Definition],
+    held: Definitions,
+    at_ms: int,
+    known_seq: int | None,
+    *,
+    in_full: bool = False,
 ) -> Hindsight:
-    """Return the world as it was at a time, with these definitions and all that they refer to."""
+    """Return the world as it was at a time, with these definitions and all that they refer to.
+
+    `in_full` knows everyone with all traits, not only what the definitions look at.
+    """
     definitions = closure(held, wanted)
+    space.retention.check_past(definitions, at_ms)
     until_seq = space.log.last_seq if known_seq is None else known_seq
     who = who_was_who(space, known_seq)
     canonical = space.identity.canonical_map(known_seq)
@@ -160,11 +170,17 @@ async def hindsight(
     keys = {key for d in definitions for key in references(tree_of(d.query, d.entity_type, d.kind))}
 
     def work() -> Hindsight:
-        behind = left_behind(
-            space, {k for k in keys if k not in living and k in space.definitions_held.keys}, until_seq
-        )
+        used = space.definitions_held.keys
+        looked_at = used if in_full else [key for key in used if key in keys]
+        behind = left_behind(space, {key for key in looked_at if key not in living}, until_seq)
         world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
+        if in_full:
+            world.needs_everyone = world.needs_traits = world.needs_groups = True
         world.scan(space.log, until_seq, canonical)
+        if world.needs_everyone and space.retention.forgotten_ms is not None:
+            for entity in who.entities("users"):  # some have no event left
+                if any(one.event_ms <= at_ms for one in who.ids(entity)):
+                    world.user(entity)
         world.decide(lambda entity, types: who.has_any_id_type(entity, types, at_ms))
         return world
 
@@ -288,8 +304,9 @@ async def hindsight_of(
 ) -> Hindsight:
     """Return the world of one entity at a time: its own events, and where accounts matter those of all it is with."""
     definitions = closure(held, wanted)
+    space.retention.check_past(definitions, at_ms)
     if any(definition.entity_type == "ACCOUNTS" for definition in definitions):
-        return await hindsight(space, definitions, held, at_ms, known_seq)
+        return await hindsight(space, definitions, held, at_ms, known_seq, in_full=True)
     who = who_was_who(space, known_seq)
     until_seq = space.log.last_seq if known_seq is None else known_seq
     now = who.canonical(entity)
@@ -301,8 +318,10 @@ async def hindsight_of(
     for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):
         columns = space.log.columns_at(seq)
         if columns is not None:
-            world.user(now)
-            world.feed(columns.select(columns.seq == seq), canonical)
+            event = columns.select(columns.seq == seq)
+            if who.collection(now) != "accounts" and event.event_ms[0] <= at_ms:
+                world.user(now)
+            world.feed(event, canonical)
     world.decide(lambda one, types: who.has_any_id_type(one, types, at_ms))
     return world
 

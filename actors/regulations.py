@@ -15,6 +15,7 @@ to be looked for in other people's facts; it is the last thing to be deleted. Th
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,7 +91,6 @@ class Regulations:
         self._newest: set[str] = set()  # regulations whose state is not to be taken from the log
         self._taking: set[str] = set()  # regulations that `take` is at work on
         self._shown: dict[str, list[dict[str, Any]]] = {}  # how far destinations were when last looked at
-        self._scope = anyio.CancelScope()
         self._attempts: dict[str, int] = {}
         self._load()
 
@@ -189,24 +189,38 @@ class Regulations:
         while regulation_id in self._left and self._saved[regulation_id]["status"] != "FAILED":
             await self._moved.wait()
 
+    def look(self) -> None:
+        """Look at once, rather than after a pause, whether destinations are done."""
+        self._wake.set()
+
+    async def moved(self) -> None:
+        """Return once something was looked at or done."""
+        await self._moved.wait()
+
     # -- doing it ----------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Stop for now: the next start goes on."""
-        self._scope.cancel()
-
     async def run(self) -> None:
-        """Do what is left to do, until stopped."""
-        with self._scope:
-            pause_s = PAUSE_FIRST_S
-            while True:
-                is_waiting = False
-                for regulation_id in [one for one in self._left if one not in self._taking]:
-                    is_waiting |= await self._try(regulation_id)
-                with anyio.move_on_after(pause_s if is_waiting else inf):
-                    await self._wake.wait()
-                pause_s = PAUSE_FIRST_S if self._wake.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
-                self._wake = anyio.Event()
+        """Do what is left to do, until cancelled; the next start goes on."""
+        for left in list(self._left.values()):
+            if left.since_seq:
+                await off_loop(self._space, partial(self._hear_again, left))
+        pause_s = PAUSE_FIRST_S
+        while True:
+            is_waiting = False
+            for regulation_id in [one for one in self._left if one not in self._taking]:
+                is_waiting |= await self._try(regulation_id)
+            self._tell()
+            with anyio.move_on_after(pause_s if is_waiting else inf):
+                await self._wake.wait()
+            pause_s = PAUSE_FIRST_S if self._wake.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
+            self._wake = anyio.Event()
+
+    def _hear_again(self, left: Left) -> None:
+        """Take into account what destinations had given up before this start."""
+        for commit in self._space.log.read(left.since_seq):
+            for fact in commit.facts:
+                if isinstance(fact, DeadLettered):
+                    self.apply(fact)
 
     async def _try(self, regulation_id: str) -> bool:
         """Go on with a regulation; tell whether it has to be looked at again."""

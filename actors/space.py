@@ -66,6 +66,7 @@ class Space(SpaceCore):
         options = questions.checked_options(options)
         async with self.defining:
             chosen = held.check_new(kind=kind, name=name, key=key, entity_type=entity_type, query=query)
+            self.retention.check_definition(query, entity_type, kind)
             number = held.last_number + 1
             now_ms = self.clock.now_ms()
             definition = Definition(
@@ -122,6 +123,7 @@ class Space(SpaceCore):
             )
             begins_anew = now.enabled and (not was.enabled or held.failure is not None)
             if changed or begins_anew:
+                self.retention.check_definition(now.query, now.entity_type, now.kind)
                 now = replace(now, version=was.version + 1)
             await self.record([DefinitionSaved(now)])
             await self.settle()
@@ -197,9 +199,14 @@ class Space(SpaceCore):
         """Return the settings in force."""
         return self.identity.settings
 
-    async def change_settings(self, given: dict[str, Any], actor: str = "") -> SpaceSettings:
-        """Change some settings; they are in force from here on. Raises InvalidError."""
+    async def change_settings(self, given: dict[str, Any], actor: str = "", *, force: bool = False) -> SpaceSettings:
+        """Change some settings; they are in force from here on. Raises InvalidError.
+
+        Keeping events for less than a living definition needs is a ConflictError, unless forced.
+        """
         settings = settings_from_json(given, self.identity.settings)
+        if not force:
+            self.retention.check_settings(settings)
         await self.record([IdentityRulesChanged(settings.to_json(), actor)])
         await self.settle()
         return settings
@@ -225,6 +232,12 @@ class Space(SpaceCore):
     def suppressed(self) -> list[str]:
         """Return the keyed hashes of suppressed user ids."""
         return sorted(self.identity.suppressed())
+
+    async def upkeep(self) -> None:
+        """Go on with deletions, and forget what is too old, until cancelled; a daemon does it beside a space."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.regulating.run)
+            tasks.start_soon(self.retention.run)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -386,10 +399,8 @@ async def open_space(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(space.run)
         tasks.start_soon(space.backfills.run)
-        tasks.start_soon(space.regulating.run)
         try:
             yield space
-            space.regulating.stop()
             await space.close()
         finally:
             tasks.cancel_scope.cancel()

@@ -138,8 +138,11 @@ class SpaceApi(Protocol):
     def settings(self) -> SpaceSettings:
         """Return the settings in force."""
 
-    async def change_settings(self, given: dict[str, Any], actor: str = "") -> SpaceSettings:
-        """Change some settings; they are in force from here on. Raises InvalidError."""
+    async def change_settings(self, given: dict[str, Any], actor: str = "", *, force: bool = False) -> SpaceSettings:
+        """Change some settings; they are in force from here on. Raises InvalidError.
+
+        Keeping events for less than a living definition needs is a ConflictError, unless forced.
+        """
 
     # -- people ------------------------------------------------------------------------------------------------------
 
@@ -158,6 +161,9 @@ class SpaceApi(Protocol):
 
     def suppressed(self) -> list[str]:
         """Return the keyed hashes of suppressed user ids."""
+
+    async def upkeep(self) -> None:
+        """Go on with deletions, and forget what is too old, until cancelled; a daemon does it beside a space."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

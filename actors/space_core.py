@@ -25,6 +25,7 @@ from actors.identity import Identity
 from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.partition import Partition
 from actors.regulations import Regulations
+from actors.retention import Retention
 from eventlog.clock import Clock
 from eventlog.entries import (
     AccountsErased,
@@ -37,6 +38,7 @@ from eventlog.entries import (
     DefinitionSwitched,
     Erased,
     Event,
+    EventsForgotten,
     IdAdded,
     IdentityRulesChanged,
     IdRefused,
@@ -109,6 +111,7 @@ class SpaceCore:
         self._identity_due = False  # its rows go with the next commit, however few
         self._history_lock = anyio.Lock()  # held while index rows are stored or deleted
         self.regulating = Regulations(self)
+        self.retention = Retention(self)
         self.defining = anyio.Lock()  # one change of the definitions is checked and folded at a time
         self.backfills = Backfills(self)
         self._start(core)
@@ -398,6 +401,8 @@ class SpaceCore:
             partition.erase_traits(fact.traits, seq)
         elif isinstance(fact, RegulationSaved | DeadLettered):
             self.regulating.apply(fact)
+        elif isinstance(fact, EventsForgotten):
+            self.retention.apply(fact)
         elif isinstance(fact, IdentityRulesChanged):
             self.seen_window_changed(settings_from_json(fact.rules))
 

@@ -46,7 +46,7 @@ class Delivering:
 
     @asynccontextmanager
     async def beside(self, space: SpaceApi) -> AsyncIterator[None]:
-        """Deliver what a space's destinations are owed while the block lasts."""
+        """Deliver what a space's destinations are owed, and keep the space up, while the block lasts."""
         if self._seal is None:
             self._seal = load_seal(self._data_dir)
         check = partial(check_addresses, allow_private=self._allow_private)
@@ -55,6 +55,7 @@ class Delivering:
         deliveries = Deliveries(space, destinations, transport=self._transport, random=self._random)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deliveries.run, name=f"deliveries {space.id}")
+            tasks.start_soon(space.upkeep, name=f"upkeep {space.id}")
             self._by_space[space.id] = deliveries
             try:
                 yield

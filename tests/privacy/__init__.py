@@ -1,0 +1,1 @@
+"""Deletion, suppression, retention and backups, proved on the bytes of the files."""
