@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -92,9 +92,9 @@ AUDIENCES: Final = (
         "event('Product Purchased').where(property('price') > 10).count() >= 1",
     ),
     DemoAudience(
-        "Growing markets",
-        "accounts: countries where some customer ordered twice in 14 days",
-        "ANY event('Order Completed').within(14 days).count() >= 2",
+        "Markets awake",
+        "accounts: countries where some customer ordered in the last hour",
+        "ANY event('Order Completed').within(1 hours).count() >= 1",
         "ACCOUNTS",
     ),
 )
@@ -210,13 +210,14 @@ class Demo:
         self.say(call_line(call))
 
 
-async def demo(console: Console, *, port: int, for_s: float | None) -> Shown:
+async def demo(console: Console, *, port: int, for_s: float | None, play_s: float | None = None) -> Shown:
     """Run the demo until it is interrupted, or for so many seconds, and return what its picture showed last.
 
     Args:
         console: where the picture goes; lines where it is no terminal.
         port: where the daemon listens, 0 takes a free port.
         for_s: how long the live part lasts, None: until it is interrupted.
+        play_s: over how long the live traffic is spread, None: so that it fits.
     """
     configure_logs("console", "warning")
     shown = Shown("Turnout demo: six weeks of a real online shop, moved to end today")
@@ -225,20 +226,22 @@ async def demo(console: Console, *, port: int, for_s: float | None) -> Shown:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with running(settings) as daemon, anyio.create_task_group() as tasks:
                 tasks.start_soon(_until_interrupted, signals, tasks.cancel_scope)
-                with anyio.move_on_after(None) as limit:
-                    await _show(console, daemon, shown, limit, for_s)
+                live = await _prepare(console, daemon, shown)
+                with anyio.move_on_after(for_s):
+                    await live(play_s or (PLAY_S if for_s is None else for_s * PLAYED_SHARE))
                 tasks.cancel_scope.cancel()
     console.print("The demo is over; its data is gone. Your own: turnout serve, or turnout import FILE.")
     return shown
 
 
-async def _until_interrupted(signals: Any, scope: anyio.CancelScope) -> None:
+async def _until_interrupted(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
         return
 
 
-async def _show(console: Console, daemon: Daemon, shown: Shown, limit: anyio.CancelScope, for_s: float | None) -> None:
+async def _prepare(console: Console, daemon: Daemon, shown: Shown) -> Callable[[float], Awaitable[None]]:
+    """Load history and define the audiences; return the live part, which is told how long its traffic should last."""
     first = daemon.first
     assert first is not None, "a new directory has a first start"
     space = daemon.space(first.space.id)
@@ -253,24 +256,30 @@ async def _show(console: Console, daemon: Daemon, shown: Shown, limit: anyio.Can
         await demo_.define()
     shown.news = f"{speed}, {len(AUDIENCES)} audiences computed"
     shown.address = f"daemon {daemon.url}  admin token {first.admin_token}"
-    after_seq = space.log.last_seq
-    secret = SECRET_PREFIX + base64.b64encode(os.urandom(SECRET_BYTES)).decode()
-    async with receiver(secret, demo_.received) as url, anyio.create_task_group() as tasks:
-        await demo_.connect(url, secret, first.source.id)
-        if for_s is not None:
-            limit.deadline = anyio.current_time() + for_s
-        tasks.start_soon(demo_.follow, after_seq)
-        tasks.start_soon(demo_.measure)
-        tasks.start_soon(demo_.play, live, first.write_key, PLAY_S if for_s is None else for_s * PLAYED_SHARE)
-        if console.is_terminal:
-            with Live(get_renderable=shown.picture, console=console, refresh_per_second=4):
-                await anyio.sleep_forever()
-        else:
-            for line in (shown.title, shown.news, shown.address):
-                _say(console, line)
-            for row in shown.audiences.values():
-                _say(console, f"{row.name}: {row.size:,} ({row.what})")
+
+    async def run(play_s: float) -> None:
+        after_seq = space.log.last_seq
+        secret = SECRET_PREFIX + base64.b64encode(os.urandom(SECRET_BYTES)).decode()
+        async with receiver(secret, demo_.received) as url, anyio.create_task_group() as tasks:
+            await demo_.connect(url, secret, first.source.id)
+            tasks.start_soon(demo_.follow, after_seq)
+            tasks.start_soon(demo_.measure)
+            tasks.start_soon(demo_.play, live, first.write_key, play_s)
+            await _look(console, shown)
+
+    return run
+
+
+async def _look(console: Console, shown: Shown) -> None:
+    """Show the picture, or the first lines, for ever."""
+    if console.is_terminal:
+        with Live(get_renderable=lambda: shown.picture(console.height), console=console, refresh_per_second=4):
             await anyio.sleep_forever()
+    for line in (shown.title, shown.news, shown.address):
+        _say(console, line)
+    for row in shown.audiences.values():
+        _say(console, f"{row.name}: {row.size:,} ({row.what})")
+    await anyio.sleep_forever()
 
 
 def _say(console: Console, line: str) -> None:

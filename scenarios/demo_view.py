@@ -15,6 +15,8 @@ from rich.text import Text
 
 CHANGES_SHOWN: Final = 9
 CALLS_SHOWN: Final = 6
+FRAME_LINES: Final = 9  # title, news, address, a blank, the table's head, two panels' edges
+FULL_LINES: Final = 100
 
 
 class AudienceRow(Struct):
@@ -60,8 +62,11 @@ class Shown:
         self.events_played = 0
         self.events_to_play = 0
 
-    def picture(self) -> RenderableType:
-        """Return what a terminal shows."""
+    def picture(self, height: int = FULL_LINES) -> RenderableType:
+        """Return what a terminal of so many lines shows: fewer changes and calls where there is less room."""
+        room = max(2, height - 1 - FRAME_LINES - len(self.audiences))
+        calls = min(CALLS_SHOWN, room * CALLS_SHOWN // (CALLS_SHOWN + CHANGES_SHOWN))
+        changes = min(CHANGES_SHOWN, room - calls)
         played = f"{self.news}; {self.events_played:,} of {self.events_to_play:,} events played live"
         return Group(
             Text(self.title, style="bold"),
@@ -69,9 +74,9 @@ class Shown:
             *([Text(self.address, style="dim")] if self.address else ()),
             Text(),
             self._sizes(),
-            Panel(self._changes(), title="latest changes", title_align="left", border_style="dim"),
+            Panel(self._changes(changes), title="latest changes", title_align="left", border_style="dim"),
             Panel(
-                self._calls(),
+                self._calls(calls),
                 title=f"what the webhook destination received: {self.calls_received:,} calls",
                 title_align="left",
                 border_style="dim",
@@ -90,19 +95,19 @@ class Shown:
             table.add_row(row.name, f"{row.size:,}", Text(f"{moved:+,}" if moved else "", style=style), row.what)
         return table
 
-    def _changes(self) -> Table:
+    def _changes(self, most: int) -> Table:
         grid = _grid()
-        for change in reversed(self.changes):
+        for change in list(reversed(self.changes))[:most]:
             verb, style = ("enters", "green") if change.entered else ("leaves", "red")
             grid.add_row(clock(change.at_ms), change.who, Text(verb, style=style), change.audience, change.why)
-        return _filled(grid, CHANGES_SHOWN - len(self.changes))
+        return _filled(grid, most - len(self.changes))
 
-    def _calls(self) -> Table:
+    def _calls(self, most: int) -> Table:
         grid = _grid()
-        for call in reversed(self.calls):
+        for call in list(reversed(self.calls))[:most]:
             signed = "signature good" if call.is_signed else Text("signature WRONG", style="bold red")
             grid.add_row(clock(call.at_ms), call.who, call.event, call.audience, signed)
-        return _filled(grid, CALLS_SHOWN - len(self.calls))
+        return _filled(grid, most - len(self.calls))
 
 
 def change_line(change: Change) -> str:

@@ -51,3 +51,17 @@ def test_the_picture_shows_sizes_with_how_they_moved_and_the_latest_changes_firs
     assert "signature good" in text
     assert change_line(first) == "12:00:00.250  17850 enters Big spenders (Order Completed)"
     assert call_line(call) == "12:00:00.300  webhook got Audience Entered: 17850, big_spenders (signature good)"
+
+
+def test_the_picture_fits_a_small_terminal() -> None:
+    shown = Shown("Turnout demo")
+    shown.address = "daemon http://127.0.0.1:1"
+    shown.audiences = {f"{n}": AudienceRow(f"Audience {n}", "whoever", n, n) for n in range(7)}
+    for n in range(20):
+        shown.changes.append(Change(n, "ann", "Audience 1", entered=True, why="Order Completed"))
+        shown.calls.append(Call(n, "Audience Entered", "ann", "audience_1", is_signed=True))
+    for height in (20, 24, 30, 60):
+        console = Console(width=80, height=height, file=io.StringIO())
+        lines = console.render_lines(shown.picture(height))
+        assert len(lines) < max(height, 19), height
+    assert len(lines) == 9 + 7 + 9 + 6
