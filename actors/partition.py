@@ -152,7 +152,7 @@ class Partition:
         self.now_ms = max(self.now_ms, to_ms)
 
     def _fire(self, number: int, due_ms: int) -> None:
-        entity = self.find(number)
+        entity = self.entities.get(number) or self._find_before(number, due_ms)
         if entity is None:
             return  # erased or merged away
         if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
@@ -170,6 +170,14 @@ class Partition:
         if entity.due_ms != FOREVER:
             entity.scheduled_ms = entity.due_ms
             self.timers.add(entity.due_ms, number)
+
+    def _find_before(self, number: int, due_ms: int) -> Entity | None:
+        """Return an entity activated as it was just before its timer fell due: else what then changes would not show."""
+        now_ms = self.now_ms
+        self.now_ms = due_ms - 1
+        entity = self.find(number)
+        self.now_ms = now_ms
+        return entity
 
     def _due(self, entity: Entity, key: int, due_ms: int | None) -> None:
         if due_ms is None:
