@@ -197,7 +197,8 @@ def bounds_of(definition: Definition) -> Bounds:
     options = definition.options
     since_ms = None
     if options.backfill_event_data_days is not None:
-        since_ms = definition.created_ms - options.backfill_event_data_days * DAY_MS
+        # As `within`: what is exactly so many days old no longer counts.
+        since_ms = definition.created_ms - options.backfill_event_data_days * DAY_MS + 1
     return Bounds(0 if options.include_historical_data else definition.created_seq, since_ms)
 
 

@@ -81,9 +81,12 @@ class Entity:
         return None if written is None else written[2]
 
     def write_trait(self, key: str, event_ms: int, seq: int, value: Any) -> bool:
-        """Write a trait if this is its last write by (timestamp, sequence); tell whether it was."""
+        """Write a trait if this is its last write by (timestamp, sequence); tell whether it was.
+
+        Of equal ones, as two profiles that merge may both have been left them, the one that is there stays.
+        """
         written = self.traits.get(key)
-        if written is not None and (written[0], written[1]) > (event_ms, seq):
+        if written is not None and (written[0], written[1]) >= (event_ms, seq):
             return False
         self.traits[key] = [event_ms, seq, value]
         return True

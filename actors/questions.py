@@ -4,7 +4,7 @@ Questions about now are answered from the partition. Questions with `at_ms` or `
 `at` alone with everything known today, `known` with the definitions, the identities and the events known then.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
@@ -92,8 +92,8 @@ def definitions_at(space: "SpaceCore", known_seq: int | None) -> Definitions:
     return then
 
 
-def left_behind(space: "SpaceCore", keys: set[str], until_seq: int) -> list[LeftBehind]:
-    """Return the last values of deleted definitions with these keys."""
+def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: Sequence[int]) -> list[LeftBehind]:
+    """Return the last values of deleted definitions with these keys, by who is who."""
     if not keys:
         return []
     numbers: dict[int, Definition] = {}
@@ -114,16 +114,25 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int) -> list[Left
             elif isinstance(fact, TraitComputed) and fact.definition in values:
                 values[fact.definition][fact.entity] = fact.value
             elif isinstance(fact, DefinitionDeleted) and fact.number in values:
-                gone.append(_left(numbers[fact.number], values[fact.number], commit.at_ms, seq, last_entity))
+                merged = _merged(values[fact.number], canonical)
+                gone.append(_left(numbers[fact.number], merged, commit.at_ms, seq, last_entity))
     return gone
+
+
+def _merged(values: dict[int, Any], canonical: Sequence[int]) -> dict[int, Any]:
+    """Return values by who is who: true if either half was a member, else the older half's."""
+    merged: dict[int, Any] = {}
+    for entity, value in sorted(values.items()):
+        if value is not None:
+            merged.setdefault(canonical[entity], value)
+    return merged
 
 
 def _left(definition: Definition, values: dict[int, Any], at_ms: int, seq: int, last_entity: int) -> LeftBehind:
     left = None
     if definition.kind == "audience":
         left = Left(definition.entity_type == "ACCOUNTS", at_ms, seq, last_entity)
-    there = {entity: value for entity, value in values.items() if value is not None}
-    return LeftBehind(definition.key, at_ms, seq, there, left)
+    return LeftBehind(definition.key, at_ms, seq, values, left)
 
 
 def closure(held: Definitions, wanted: Iterable[Definition]) -> list[Definition]:
@@ -172,7 +181,7 @@ async def hindsight(
     def work() -> Hindsight:
         used = space.definitions_held.keys
         looked_at = used if in_full else [key for key in used if key in keys]
-        behind = left_behind(space, {key for key in looked_at if key not in living}, until_seq)
+        behind = left_behind(space, {key for key in looked_at if key not in living}, until_seq, canonical)
         world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
         if in_full:
             world.needs_everyone = world.needs_traits = world.needs_groups = True
@@ -236,8 +245,7 @@ def moment(space: "SpaceCore", at_ms: int | None, known_ms: int | None) -> tuple
     """Return the time asked about, and up to which sequence the log is known then (None: all of it)."""
     if known_ms is None:
         return (space.clock.now_ms() if at_ms is None else at_ms), None
-    at = min(known_ms, at_ms) if at_ms is not None else known_ms
-    return at, space.log.seq_at(known_ms)
+    return (known_ms if at_ms is None else at_ms), space.log.seq_at(known_ms)
 
 
 async def members(
@@ -312,9 +320,9 @@ async def hindsight_of(
     now = who.canonical(entity)
     living = {one.latest.key for one in held.held.values()}
     keys = {key for key in space.definitions_held.keys if key not in living}
-    behind = left_behind(space, keys, until_seq)
-    world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
     canonical = space.identity.canonical_map(known_seq)
+    behind = left_behind(space, keys, until_seq, canonical)
+    world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
     for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):
         columns = space.log.columns_at(seq)
         if columns is not None:

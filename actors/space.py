@@ -300,9 +300,9 @@ class Space(SpaceCore):
         await self.settle()
         return await explain(self, id_or_key, entity, at_ms=at_ms, known_ms=known_ms)
 
-    def find(self, collection: Collection, id_type: str, value: str) -> int | None:
-        """Return the entity that an external id leads to, after all merges (emails trimmed and lower-cased)."""
-        return self.identity.find(id_type, value, collection)
+    def find(self, collection: Collection, id_type: str, value: str, *, known_seq: int | None = None) -> int | None:
+        """Return the entity that an external id leads (or led) to (emails trimmed and lower-cased)."""
+        return questions.who_was_who(self, known_seq).find(id_type, value, collection)
 
     def name_of(self, entity: int) -> str:
         """Return user_id (group_id for an account), else TYPE:VALUE of its first id."""

@@ -206,8 +206,11 @@ class SpaceApi(Protocol):
     ) -> dict[str, Any]:
         """Return the definition's tree with each part's truth and what it rests on."""
 
-    def find(self, collection: Collection, id_type: str, value: str) -> int | None:
-        """Return the entity that an external id leads to, after all merges (emails trimmed and lower-cased)."""
+    def find(self, collection: Collection, id_type: str, value: str, *, known_seq: int | None = None) -> int | None:
+        """Return the entity that an external id leads to, after all merges (emails trimmed and lower-cased).
+
+        With `known_seq` the entity that it led to once the log was known so far.
+        """
 
     def name_of(self, entity: int) -> str:
         """Return user_id (group_id for an account), else TYPE:VALUE of its first id."""

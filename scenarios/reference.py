@@ -157,13 +157,16 @@ class Answers:
         return writes
 
     def past_value(self, entity: Entity, key: str, at_ms: int, known_seq: int) -> Any:
-        """Return the value that a definition had for an entity, as was known then; the older one's after a merge."""
+        """Return the value that a definition had for an entity, as was known then.
+
+        After a merge: true if either half was a member; else the older half's value, or the one there is.
+        """
         past = self._past.setdefault((at_ms, known_seq), Answers(self.world, at_ms=at_ms, known_seq=known_seq))
         calls = {call.seq for call in entity.calls}
-        for then in past.users if entity.kind == "user" else past.accounts:
-            if calls & {call.seq for call in then.calls}:
-                return past.own_value(then, key)
-        return None
+        entities = past.users if entity.kind == "user" else past.accounts
+        parts = [then for then in entities if calls & {call.seq for call in then.calls}]
+        values = [value for value in (past.own_value(then, key) for then in parts) if value is not None]
+        return True if any(value is True for value in values) else values[0] if values else None
 
     def own_value(self, entity: Entity, key: str) -> Any:
         """Return what a living definition of the entity's own kind says of it."""

@@ -280,6 +280,10 @@ def identify(received: Sequence[Received], rules: Rules) -> Identity:
     result = Identity([], [], [], [])
     first_receipt_ms: dict[str, int] = {}
     for one in received:
+        wrong = wrong_with(one.message)
+        if wrong is not None:
+            result.rejected.append(Refusal(one.seq, wrong))
+            continue
         message_id = one.message.get("messageId")
         if isinstance(message_id, str) and message_id in first_receipt_ms:
             if one.received_ms - first_receipt_ms[message_id] < rules.dedupe_window_ms:
@@ -295,9 +299,6 @@ def identify(received: Sequence[Received], rules: Rules) -> Identity:
 def take(one: Received, rules: Rules, result: Identity) -> str | None:
     """Take a call into the identity, or return why it is refused."""
     message = one.message
-    reason = wrong_with(message)
-    if reason is not None:
-        return reason
     users, accounts = user_ids_in(message), account_ids_in(message)
     good_users = [known for known in users if not is_blocked(known, rules)]
     good_accounts = [known for known in accounts if not is_blocked(known, rules)]

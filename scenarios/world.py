@@ -19,7 +19,7 @@ from msgspec import Struct
 from actors.delivery import Answer, Ask, Call, Destination, IdSync
 from actors.destinations_state import Destinations
 from actors.door import accept
-from actors.space import Space
+from actors.space import Collection, Space
 from actors.supervisor import Deliveries
 from adapters.destinations import DESTINATIONS
 from adapters.destinations.sealing import FernetSeal, new_seal
@@ -296,8 +296,10 @@ class SimulatedWorld:
 
     async def traits_of(self, name: str, at_ms: int | None, known_ms: int | None) -> dict[str, Any]:
         """Return the traits of the profile or account with this name; none for nobody."""
+        known_seq = None if known_ms is None else self.space.known_seq(known_ms)
         for id_type, value in ids_of_name(name):
-            entity = self.space.find("accounts" if id_type == "group_id" else "users", id_type, value)
+            collection: Collection = "accounts" if id_type == "group_id" else "users"
+            entity = self.space.find(collection, id_type, value, known_seq=known_seq)
             if entity is not None:
                 rows = await self.space.traits_of(entity, at_ms=at_ms, known_ms=known_ms)
                 return {row.key: row.value for row in rows}

@@ -206,11 +206,11 @@ class Funnel(Query):
             span = comparison.right[0]
             assert isinstance(span, Duration)
             span_ms = span.ms
-            home = stream if isinstance(comparison.left, Property | Context) else None
-            if home is not None and comparison.left.parent:  # type: ignore[union-attr]
+            home = stream if isinstance(comparison.left, Property | Context | Event) else None
+            if isinstance(comparison.left, Property | Context) and comparison.left.parent:
                 home = stream.parent
                 assert home is not None
-                place = home.field(comparison.left.path, isinstance(comparison.left, Context))  # type: ignore[union-attr]
+                place = home.field(comparison.left.path, isinstance(comparison.left, Context))
                 self.clock_terms.append((home, lambda record, _p, _v: record[3][place], op, span_ms))
             else:
                 self.clock_terms.append((home, left, op, span_ms))

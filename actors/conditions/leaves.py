@@ -116,7 +116,7 @@ def due_of(
 
 
 def quantifier(quantifier: str, hidden: int) -> Callable[[Any, int], bool]:
-    """Return the test of ANY, ALL or NONE: by how many of the account\'s users a hidden condition holds for."""
+    r"""Return the test of ANY, ALL or NONE: by how many of the account\'s users a hidden condition holds for."""
     if quantifier == "ANY":
         return lambda account, now_ms: account.counts.get(hidden, 0) > 0
     if quantifier == "NONE":

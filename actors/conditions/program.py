@@ -227,7 +227,8 @@ class Program:
         for node in self.nodes.values():
             used.update(asked.index for asked in (node.asked, node.present) if asked is not None)
         self.asked = {identity: asked for identity, asked in self.asked.items() if asked.index in used}
-        self.born = {identity: self.born[identity] for identity in self.asked}
+        kept = [*self.asked, *(f"hidden {identity}" for identity in self.hidden)]
+        self.born = {identity: self.born[identity] for identity in kept}
         self.by_stable = {asked.stable: asked for asked in self.asked.values()}
 
     def _define(self, spec: Spec) -> None:
@@ -283,7 +284,9 @@ class Program:
         identity = identity_of(USER, bounds, tree.of)
         node = self.hidden.get(identity)
         if node is None:
-            node = Node(-1 - stable_number(identity), USER, None)
+            # Forgotten and asked again it is another: counts of the first may still lie in snapshots.
+            born = self.born.setdefault(f"hidden {identity}", self.seq)
+            node = Node(-1 - stable_number(f"{born} {identity}"), USER, None)
             self.hidden[identity] = node
             self.nodes[node.number] = node
             self._expression(node, tree.of, USER, bounds)

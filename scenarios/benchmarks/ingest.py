@@ -28,7 +28,7 @@ def _send(file: Path, port: int, authorization: str, per_request: int, connectio
     command = [sys.executable, "-m", "scenarios.benchmarks.load", str(file), "--port", str(port)]
     command += ["--authorization", authorization, "--per-request", str(per_request)]
     command += ["--connections", str(connections)]
-    done = subprocess.run(["taskset", "-c", "1", *command], check=True, capture_output=True)  # noqa: S603, S607
+    done = subprocess.run(["taskset", "-c", "1", *command], check=True, capture_output=True)  # noqa: S603, S607 - our own
     return msgspec.json.decode(done.stdout, type=Loaded)
 
 
