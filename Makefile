@@ -44,6 +44,7 @@ bench: $(DEVELOPS) ## Measure throughput, latency and memory beside their limits
 
 docs: $(DEVELOPS) ## Write the generated pages of docs/ anew
 	$(BIN)/python -m scenarios.cli_reference > docs/cli.md
+	$(BIN)/python -m scenarios.demo_picture docs/img/demo.svg
 
 pins: ## Write constraints.txt anew from what a fresh installation gets today
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
