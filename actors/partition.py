@@ -172,7 +172,7 @@ class Partition:
             self.timers.add(entity.due_ms, number)
 
     def _find_before(self, number: int, due_ms: int) -> Entity | None:
-        """Return an entity activated as it was just before its timer fell due: else what then changes would not show."""
+        """Return an entity activated as it was just before its timer fell due, so that what changes then shows."""
         now_ms = self.now_ms
         self.now_ms = due_ms - 1
         entity = self.find(number)

@@ -3,7 +3,8 @@
 To check, or to see the past, the log is copied to a temporary one without any projection and a space is opened on the
 copy: everything follows from the entries again, identities, states, memberships, and the effects (who entered and
 left, when, caused by which entry). Those must be the very ones in the log, in order, and the members those of the live
-state. With `--as-of` the copy ends at a time of the past. To rebuild, the projections are emptied and the space opened:
+state. With `--as-of` the copy ends at a time of the past. What rests on events that were erased or are no longer
+kept cannot follow, and is left out of the comparison. To rebuild, the projections are emptied and the space opened:
 if that is cut short, the next start does it.
 """
 
@@ -22,6 +23,7 @@ from msgspec import Struct
 from rich.table import Table as Grid
 
 from actors.checkpoint import PARTITION
+from actors.footing import Footing
 from actors.identity_store import PROJECTION as IDENTITY
 from actors.space import Space, open_space
 from adapters.cli.opened import Opened, opened, path_of
@@ -139,26 +141,36 @@ async def replayed(found: Opened, until_seq: int, show: Bar) -> Replayed:
     async with folded_anew(found, until_seq, show) as (space, last_seq):
         stood, follow = Effects(), Effects()
         differences: list[str] = []
-        in_log = stood.take(space.log.read(0, last_seq))
-        made = (fact for fact in follow.take(space.log.read(last_seq)) if _caused_by(fact) <= last_seq)
+        footing = Footing(space.log.read(0, last_seq))
+        in_log = filter(footing.follows, stood.take(space.log.read(0, last_seq)))
+        made = (
+            fact
+            for fact in follow.take(space.log.read(last_seq))
+            if _caused_by(fact) <= last_seq and footing.follows(fact)
+        )
         for place, (old, new) in enumerate(_pairs(in_log, made), 1):
             if old != new and len(differences) < DIFFERENCES_SHOWN:
                 differences.append(f"effect {place}: the log has {_told(old)}, the replay {_told(new)}")
         if last_seq == found.space.log.last_seq:
-            differences += await members_that_differ(found.space, space)
+            differences += await members_that_differ(found.space, space, footing)
         return Replayed(
             found.space.id, last_seq, space.now()[0], follow.count, follow.hash, standing(space), differences
         )
 
 
-async def members_that_differ(live: Space, anew: Space) -> list[str]:
+async def members_that_differ(live: Space, anew: Space, footing: Footing) -> list[str]:
     """Return, for each audience whose members are not those of the replay, which they are."""
     differences = []
     for view in live.definitions("audience"):
-        key = view.definition.key
+        key, number = view.definition.key, view.definition.number
+        if not footing.is_computable(number):
+            continue  # it needs events that are no longer kept
         stand, follow = dict(await live.members(key)), dict(await anew.members(key))
-        if stand != follow:
-            wrong = [one for one in {**stand, **follow} if stand.get(one) != follow.get(one)]
+        wrong = [one for one in {**stand, **follow} if stand.get(one) != follow.get(one)]
+        wrong = [
+            one for one in wrong if one not in stand or one not in follow or footing.is_dated(number, stand[one], one)
+        ]
+        if wrong:
             differences.append(
                 f"{key}: live and replay differ for {len(wrong):,} members, {live.name_of(wrong[0])} first"
             )
