@@ -230,7 +230,7 @@ async def demo(console: Console, *, port: int, for_s: float | None, play_s: floa
                 with anyio.move_on_after(for_s):
                     await live(play_s or (PLAY_S if for_s is None else for_s * PLAYED_SHARE))
                 tasks.cancel_scope.cancel()
-    console.print("The demo is over; its data is gone. Your own: turnout serve, or turnout import FILE.")
+    console.print("The demo is over; its data is gone. Your own: turnout serve, turnout import FILE.", soft_wrap=True)
     return shown
 
 

@@ -2,6 +2,9 @@
 
 import io
 import json
+import re
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
@@ -65,3 +68,17 @@ def test_the_picture_fits_a_small_terminal() -> None:
         lines = console.render_lines(shown.picture(height))
         assert len(lines) < max(height, 19), height
     assert len(lines) == 9 + 7 + 9 + 6
+
+
+def test_the_demo_shows_live_changes_and_deliveries_and_ends_by_itself() -> None:
+    command = [sys.executable, "-m", "scenarios.cli", "demo", "--for", "2s", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    assert told[0] == "Turnout demo: six weeks of a real online shop, moved to end today"
+    assert told[1].startswith("50,890 events imported in ")
+    assert any(re.fullmatch(r"Big spenders: 134 \(.*\)", line) for line in told)
+    assert any(re.search(r" enters Just bought \(Order Completed\)$", line) for line in told)
+    assert any(re.search(r"webhook got Audience Entered: .*, just_bought \(signature good\)$", line) for line in told)
+    assert "WRONG" not in done.stdout
+    assert told[-1].startswith("The demo is over")
