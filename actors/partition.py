@@ -159,7 +159,7 @@ class Partition:
             return
         entity.scheduled_ms = FOREVER
         self.changed.add(number)
-        due = [key for key, ms in entity.dues.items() if ms <= due_ms]
+        due = sorted(key for key, ms in entity.dues.items() if ms <= due_ms)  # whatever order they came in
         for key in due:
             del entity.dues[key]
             if key >= 0:
