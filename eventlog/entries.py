@@ -248,7 +248,7 @@ class TraitComputed(Fact, frozen=True, tag="trait_computed"):
 
     entity: int
     definition: int
-    value: str | int | float | bool | list[Any] | None
+    value: Any  # a JSON value: first and last may give an object
     at_ms: int
     cause_seq: int
 
