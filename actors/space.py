@@ -233,6 +233,10 @@ class Space(SpaceCore):
         """Return the keyed hashes of suppressed user ids."""
         return sorted(self.identity.suppressed())
 
+    def beyond_retention(self) -> list[str]:
+        """Return what living definitions need more than the space keeps (forced settings), each as a sentence."""
+        return self.retention.beyond(self.settings)
+
     async def upkeep(self) -> None:
         """Go on with deletions, and forget what is too old, until cancelled; a daemon does it beside a space."""
         async with anyio.create_task_group() as tasks:

@@ -162,6 +162,9 @@ class SpaceApi(Protocol):
     def suppressed(self) -> list[str]:
         """Return the keyed hashes of suppressed user ids."""
 
+    def beyond_retention(self) -> list[str]:
+        """Return what living definitions need more than the space keeps (forced settings), each as a sentence."""
+
     async def upkeep(self) -> None:
         """Go on with deletions, and forget what is too old, until cancelled; a daemon does it beside a space."""
 

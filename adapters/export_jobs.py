@@ -79,6 +79,7 @@ class Exports:
             record = msgspec.json.decode(path.read_bytes(), type=ExportRecord)
             self._records[record.id] = record
         self._purge()
+        self._forget_people()
         for record in sorted(self._records.values(), key=lambda record: record.created_ms):
             if record.status in ("PENDING", "RUNNING"):
                 self._launch(record, None)
@@ -203,6 +204,18 @@ class Exports:
         for record in list(self._records.values()):
             if record.expires_ms is not None and record.expires_ms <= now_ms:
                 self._forget(record)
+
+    def _forget_people(self) -> None:
+        """Delete what was exported before people were deleted: a kill may have come between."""
+        for space_id in {record.space_id for record in self._records.values()}:
+            try:
+                regulations = self._space(space_id).regulations()
+            except NotFoundError:
+                continue
+            deleted_ms = max((one["created_ms"] for one in regulations if "DELETE" in one["type"]), default=None)
+            for record in list(self._records.values()):
+                if record.space_id == space_id and deleted_ms is not None and record.created_ms <= deleted_ms:
+                    self._forget(record)
 
     def _forget(self, record: ExportRecord) -> None:
         self._records.pop(record.id, None)

@@ -32,7 +32,7 @@ from adapters.cli.running import waits
 from adapters.cli.terminal import Bar, answers, bar, note, write_json
 from adapters.opening import suppression_key_of
 from eventlog.clock import SimulatedClock
-from eventlog.datadir import DataDir
+from eventlog.datadir import SCRATCH_PREFIX, DataDir
 from eventlog.entries import AnyFact, Commit, Entered, Exited, TraitComputed
 from eventlog.instants import iso
 from eventlog.log import ENTITIES, HISTORY, IDS, MEMBERS, META, STATES, TIMERS, Changes, Log
@@ -119,7 +119,7 @@ class HeardLog(SqliteLog):
 @asynccontextmanager
 async def folded_anew(found: Opened, until_seq: int, show: Bar) -> AsyncIterator[tuple[Space, int]]:
     """Yield a space made of the log's entries alone, and the last of their sequences; what follows comes after it."""
-    with tempfile.TemporaryDirectory(prefix="turnout-replay-", dir=found.data.path) as folder:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=found.data.path) as folder:
         log = cast(HeardLog, await HeardLog.open(Path(folder) / "replay.log", durability="normal"))
         try:
             show.of(2 * until_seq)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.datadir import FORMAT, DataDir, holder_of
+from eventlog.datadir import FORMAT, SCRATCH_PREFIX, DataDir, holder_of
 from eventlog.errors import LogCorruptError, LogError, LogHeldError
 
 HOLD = """
 import sys
-from eventlog.datadir import DataDir
+from eventlog.datadir import SCRATCH_PREFIX, DataDir
 held = DataDir.open(sys.argv[1], holder="turnout serve", url="http://127.0.0.1:8765")
 print("held", flush=True)
 sys.stdin.read()
@@ -111,3 +111,15 @@ def test_a_directory_that_may_not_be_written_is_an_error_of_ours(tmp_path: Path)
     tmp_path.chmod(0o500)
     with pytest.raises(LogError):
         DataDir.open(tmp_path / "data", holder="test")
+
+
+def test_copies_of_a_log_that_a_killed_process_left_are_deleted(tmp_path: Path) -> None:
+    with DataDir.open(tmp_path / "data", holder="turnout replay"):
+        pass
+    left = tmp_path / "data" / f"{SCRATCH_PREFIX}x1"
+    left.mkdir()
+    (left / "replay.log").write_bytes(b"somebody")
+    (tmp_path / "data" / "turnout-backup.tar.zst").write_bytes(b"kept")
+    with DataDir.open(tmp_path / "data", holder="turnout serve"):
+        assert not left.exists()
+        assert (tmp_path / "data" / "turnout-backup.tar.zst").exists()

@@ -1,9 +1,9 @@
 """Spaces and their settings: identity rules, how long message ids are remembered, how long events are kept."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import get, patch, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from adapters.http.context import ApiRequest, actor_of, api_of, audit, reaches, space_of
@@ -43,9 +43,10 @@ class Spaces(Shape, frozen=True):
 
 
 class Settings(Shape, frozen=True):
-    """A space's settings in full."""
+    """A space's settings in full, and what living definitions need that they do not keep."""
 
     settings: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def _space_out(record: SpaceRecord) -> SpaceOut:
@@ -76,19 +77,23 @@ async def get_space(request: ApiRequest, space_id: FromPath[str]) -> Data[OneSpa
 @get("/spaces/{space_id:str}/settings", summary="Get a space's settings")
 async def get_settings(request: ApiRequest, space_id: FromPath[str]) -> Data[Settings]:
     """Return the identity rules and the other settings."""
-    return Data(Settings(settings=space_of(request, space_id).settings.to_json()))
+    space = space_of(request, space_id)
+    return Data(Settings(settings=space.settings.to_json(), warnings=tuple(space.beyond_retention())))
 
 
 @patch("/spaces/{space_id:str}/settings", summary="Change a space's settings")
 async def change_settings(
-    request: ApiRequest, space_id: FromPath[str], data: JSONBody[dict[str, Any]]
+    request: ApiRequest,
+    space_id: FromPath[str],
+    data: JSONBody[dict[str, Any]],
+    force: Annotated[bool, QueryParameter(description="keep events for less than living definitions need")] = False,
 ) -> Data[Settings]:
     """Change the settings that are given; they count for events from now on."""
     space = space_of(request, space_id)
-    changed = await space.change_settings(data, actor=actor_of(request))
+    changed = await space.change_settings(data, actor=actor_of(request), force=force)
     name = api_of(request).daemon.control.space(space.id).name
     await audit(request, "Space Settings Modified", "space", space.id, name, space_id=space.id)
-    return Data(Settings(settings=changed.to_json()))
+    return Data(Settings(settings=changed.to_json(), warnings=tuple(space.beyond_retention())))
 
 
 ROUTES = [list_spaces, create_space, get_space, get_settings, change_settings]
