@@ -57,7 +57,7 @@ class Batches:
             if lane is None:
                 break
             if lane.work is None:
-                lane.work = self._planner.work(lane.jobs[0].job, lane.settled_ids)
+                lane.work = self._planner.work(lane.jobs[0].job, lane.settled_ids, change_seq=lane.change_seq)
             if lane.work.done:
                 self._outcomes.finish(lane)
                 moved = True

@@ -54,15 +54,16 @@ class Planner:
         self.connections: Mapping[str, Connection] = {}
         self.quiet: frozenset[str] = frozenset()  # connections that send nothing now
 
-    def work(self, job: Job, settled_ids: frozenset[str]) -> Work:
-        """Return what a job owes now."""
+    def work(self, job: Job, settled_ids: frozenset[str], *, change_seq: int = 0) -> Work:
+        """Return what a job owes now; a change by entry `change_seq` waits behind it, and is left what it says."""
         state: State | None = None
         match job.what:
             case "change":
                 debts = self._change(job)
             case "reconcile":
                 state = self._ledger.true(job.connection, job.entity)
-                debts = self._reconcile(job, state)
+                overtaken = state is not None and change_seq > max(state.seq, state.basis_seq)
+                debts = [] if overtaken else self._reconcile(job, state)
             case "renew":
                 debts = self._renew(job)
             case "merge":
@@ -164,8 +165,8 @@ class Planner:
         self, connection: Connection, job: Job, own: State | None, inherited: State | None, current: Mapping[str, Any]
     ) -> State | None:
         """Return what is true of the survivor as of the merge, None where a change will say it or there is nothing."""
-        if own is not None and own.seq == job.seq:
-            return own  # the merge was under way when the process stopped
+        if own is not None and own.seq >= job.seq:
+            return own  # the merge was under way when the process stopped, or more is known by now
         if own is not None and _says(connection, own.value):
             known = State(own.value, job.seq, own.at_ms, own.basis_seq)
         elif inherited is not None:
@@ -304,7 +305,8 @@ class Planner:
         state = self._ledger.true(connection.id, job.entity)
         if state is None or max(state.seq, state.basis_seq) < job.seq:
             value = self._value(connection, job)
-            if state is None and self._is_news_to_nobody(connection, job.entity, value):
+            gone = not self._profiles.ids(job.entity)  # deleted: nothing may be kept of it
+            if gone and state is None and self._is_news_to_nobody(connection, job.entity, value):
                 return
             erased = state is not None and state.erased
             self._ledger.write_true(connection.id, job.entity, State(value, job.seq, job.at_ms, erased=erased))

@@ -125,6 +125,15 @@ class Lane:
         self.alone = False  # its next call goes in no batch
         self.listed = False  # in a queue of lanes that may start, or set aside until next_ms
 
+    @property
+    def change_seq(self) -> int:
+        """Return the newest entry by which a change of the head's connection waits behind it, 0 for none."""
+        connection = self.jobs[0].job.connection
+        return max(
+            (one.job.seq for one in self.jobs if one.job.what == "change" and one.job.connection == connection),
+            default=0,
+        )
+
 
 class Lanes:
     """All lanes of a destination, those that may start now, and those that wait."""
@@ -275,6 +284,7 @@ class Lanes:
 
     def unpop(self, lane: Lane) -> None:
         """Put a lane back in front, unstarted."""
+        self._turn -= 1
         lane.listed = True
         (self._fill if lane.jobs[0].job.what == "reconcile" else self._live).appendleft(lane.entity)
 

@@ -391,6 +391,7 @@ async def regulate(it: Stage, kind: str, user: str) -> str:
                     await anyio.sleep(0.005)
 
             tasks.start_soon(step)
+            tasks.start_soon(it.space.upkeep)
             await it.space.regulated("reg_1")
             tasks.cancel_scope.cancel()
     (saved,) = it.space.regulations()
