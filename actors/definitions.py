@@ -184,7 +184,7 @@ class Definitions:
         return chosen
 
     def check_query(self, key: str, query: str, entity_type: str, kind: str) -> None:
-        """Check a definition's text, and that no definition then refers to itself. Raises QueryError or InvalidError."""
+        """Check a definition's text, and that none then refers to itself. Raises QueryError, InvalidError."""
         refers: dict[str, Any] = {held.latest.key: sorted(self._keys_of(held)) for held in self.held.values()}
         refers[key] = references(tree_of(query, entity_type, kind))
         cycle = cycle_of(key, refers)

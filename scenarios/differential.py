@@ -3,8 +3,9 @@
     python -m scenarios.differential --count 1000 --seed 1
 
 Each seed is a world: messages late, doubled, tied and merging, definitions added, edited and deleted midway, windows
-that close with no event. Its answers come from the reference, and the engine must give the same after every step, and about
-the past. A world that differs is shrunk and written to `scenarios/found/`, where `turnout simulate` shows it again.
+that close with no event. Its answers come from the reference, and the engine must give the same after every step, and
+about the past. A world that differs is shrunk and written to `scenarios/found/`, where `turnout simulate` shows it
+again.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """A simulated world: a real space with its real destinations, in memory, on a clock that moves only when told to.
 
-Nothing of Turnout is replaced but its edges: the disk is a `MemoryLog`, the clock and the random numbers are handed in,
-and at the other end of the wire is a `Receiver`. Time is moved from one due moment to the next, so that every
-timer fires and every request leaves exactly when it is due. A crash drops the space as it is; what is opened again is the log.
+Nothing of Turnout is replaced but its edges: the disk is a `MemoryLog`, the clock and the random numbers are handed
+in, and at the other end of the wire is a `Receiver`. Time is moved from one due moment to the next, so that every
+timer fires and every request leaves exactly when it is due. A crash drops the space as it is; what is opened again is
+the log.
 """
 
 from collections.abc import AsyncIterator
