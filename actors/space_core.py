@@ -60,10 +60,10 @@ log = structlog.get_logger("turnout.space")
 
 EFFECTS: Final = "effects"  # the projection whose cursor says up to where effects are in the log
 FOLD_SLICE: Final = 256  # events folded before others get a turn
-IDENTITY_ROWS: Final = 50_000  # unsaved, before they are written with the next commit
+IDENTITY_ROWS: Final = 4_000  # unsaved, before they are written with the next commit; more would hold up answers
 QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
-HISTORY_ROWS: Final = 50_000  # unsaved index rows, before they are written
+HISTORY_ROWS: Final = 20_000  # unsaved index rows, before they are written
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
 
 _IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
