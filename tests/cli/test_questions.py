@@ -1,6 +1,7 @@
 """preview, members and explain: right on real data, and the same whether asked of the files or of a daemon."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,13 @@ def test_a_daemon_answers_what_the_files_answer(
 ) -> None:
     of_files = turnout(*question, "--data", shop_original)
     of_daemon = turnout(*question, "--url", served.url)
-    assert (of_files.status, of_files.err) == (0, "")
-    assert of_files.out == of_daemon.out != ""
-    assert of_daemon.status == 0
+    assert (of_files.status, of_files.err, of_daemon.status, of_daemon.err) == (0, "", 0, "")
+    assert without_known(of_files.out) == without_known(of_daemon.out) != ""
+
+
+def without_known(told: str) -> str:
+    """Return an answer without up to where the log was known: other tests send the daemon more."""
+    return re.sub(r'"known":\d+,', "", told)
 
 
 def test_an_explanation_is_read_at_a_glance(turnout: Turnout, shop_original: Path) -> None:
