@@ -126,21 +126,26 @@ def sealed(adapter: Adapter, settings: Mapping[str, Any], seal: Seal, before: Ma
         if stored[name] == MASK and name in before:
             stored[name] = before[name]
         else:
-            stored[name] = {SEALED: seal.seal(str(stored[name]))}
+            stored[name] = {SEALED: seal.seal(msgspec.json.encode(stored[name]).decode())}
     return stored
 
 
-def opened(settings: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
+def _is_sealed(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {SEALED} and isinstance(value[SEALED], str)
+
+
+def opened(adapter: Adapter, settings: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
     """Return stored settings with their secrets readable. Raises ConfigError when the key is another."""
+    secrets = secret_names(adapter.settings)
     return {
-        name: seal.open(value[SEALED]) if isinstance(value, dict) and SEALED in value else value
+        name: msgspec.json.decode(seal.open(value[SEALED])) if name in secrets and _is_sealed(value) else value
         for name, value in settings.items()
     }
 
 
 def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored settings as they may be shown."""
-    return {name: MASK if isinstance(value, dict) and SEALED in value else value for name, value in settings.items()}
+    return {name: MASK if _is_sealed(value) else value for name, value in settings.items()}
 
 
 def scrubbed(text: str, adapter: Adapter, settings: CommonSettings) -> str:
@@ -148,8 +153,10 @@ def scrubbed(text: str, adapter: Adapter, settings: CommonSettings) -> str:
     secrets = secret_names(adapter.settings)
     for field in msgspec.structs.fields(type(settings)):
         value = getattr(settings, field.name)
-        if field.encode_name in secrets and isinstance(value, str) and value:
-            text = text.replace(value, MASK)
+        if field.encode_name in secrets:
+            for part in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(part, str) and part:
+                    text = text.replace(part, MASK)
     return text
 
 

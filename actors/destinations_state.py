@@ -183,7 +183,7 @@ class Destinations:
 
     def readable(self, destination: Destination) -> dict[str, Any]:
         """Return a destination's settings with its secrets readable, for its adapter alone."""
-        return opened(destination.settings, self._seal)
+        return opened(self.adapter(destination.type), destination.settings, self._seal)
 
     def connection(self, connection_id: str) -> Connection:
         """Return a connection. Raises NotFoundError."""
@@ -233,7 +233,7 @@ class Destinations:
         check_size(settings, "settings")
         adapter = self.adapter(destination_type)
         stored = sealed(adapter, settings, self._seal, before)
-        readable = opened(stored, self._seal)
+        readable = opened(adapter, stored, self._seal)
         parse(adapter, readable)
         self._check(readable)
         return stored

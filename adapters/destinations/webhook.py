@@ -24,6 +24,7 @@ from actors.delivery_settings import Secret
 PREFIX = "whsec_"
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 HeaderValue = Annotated[str, Meta(pattern=r"^[\x20-\x7e\t]{0,2000}$")]
+Headers = Annotated[dict[HeaderName, HeaderValue], Meta(max_length=50, extra={"secret": True})]  # tokens, often
 
 
 class WebhookSettings(CommonSettings, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -31,7 +32,7 @@ class WebhookSettings(CommonSettings, frozen=True, kw_only=True, rename="camel",
 
     url: Annotated[str, Meta(pattern=r"^https?://", max_length=2_000)]
     secret: Secret | UnsetType = UNSET
-    headers: dict[HeaderName, HeaderValue] | UnsetType = UNSET  # sent along; not for secrets: shown to who may read
+    headers: Headers | UnsetType = UNSET  # sent along
 
 
 class Signed(Struct, frozen=True):

@@ -46,6 +46,19 @@ async def test_secrets_are_neither_in_the_log_nor_in_what_is_shown_and_survive_a
         assert (readable["secret"], readable["rate"]) == ("s3cret-value", 9)
 
 
+async def test_headers_are_secret_too_and_are_sent_as_given() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        destination = await it.webhook(headers={"Authorization": "Bearer t0ken-value"})
+        assert "t0ken-value" not in str(list(it.log.read())) + str(it.log.range(DELIVERIES))
+        assert it.destinations.shown(it.destinations.destination(destination))["headers"] == "********"
+        await it.connect(audience, destination, sendIdentify=False)
+        it.receiver.script(answer(401, body=b"Bearer t0ken-value is no good"))
+        await it.send(track("ann", "Bought"))
+        assert ("Authorization", "Bearer t0ken-value") in it.receiver.seen[0].ask.headers
+        assert "t0ken-value" not in it.deliveries.dead_letters(destination)[0].reason
+
+
 async def test_a_secret_that_the_receiver_repeats_does_not_get_into_dead_letters() -> None:
     async with stage() as it:
         audience = await it.audience("Buyers", ONCE)
@@ -64,6 +77,8 @@ async def test_a_secret_that_the_receiver_repeats_does_not_get_into_dead_letters
         ("webhook", {}, None),
         ("webhook", {"url": "ftp://x"}, "url"),
         ("webhook", {"url": 5}, "url"),
+        ("webhook", {"url": {"sealed": "x"}}, "url"),
+        ("webhook", {"url": "https://x.org", "secret": {"sealed": "x"}}, "secret"),
         ("webhook", {"url": "https://x.org", "secrte": "x"}, None),
         ("webhook", {"url": "https://x.org", "rate": 0}, "rate"),
         ("webhook", {"url": "https://x.org", "burst": 0}, "burst"),

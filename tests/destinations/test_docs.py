@@ -1,0 +1,36 @@
+"""The page about destinations names every type, every setting and every limit."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.delivery import ConnectionSettings
+from adapters.destinations import DESTINATIONS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(DESTINATIONS))
+def test_a_type_is_in_the_table_with_its_settings_and_its_rate(name: str) -> None:
+    adapter = DESTINATIONS[name]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert float(cells[3]) == adapter.rate_per_s
+    assert int(cells[4]) == adapter.concurrency
+    named = set(re.findall(r"`(\w+)`", PAGE))
+    for field in msgspec.structs.fields(adapter.settings):
+        assert field.encode_name in named, field.encode_name
+
+
+def test_a_connections_settings_are_named() -> None:
+    for field in msgspec.structs.fields(ConnectionSettings):
+        assert f"`{field.encode_name}`" in PAGE
+
+
+def test_every_type_says_which_page_was_read_and_when() -> None:
+    for path in (Path(__file__).parents[2] / "adapters" / "destinations").glob("*.py"):
+        text = path.read_text()
+        if "Adapter(" in text and path.name not in {"csv_files.py"}:
+            assert "read 2026-11-24" in " ".join(text.split()), path.name
