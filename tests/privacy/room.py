@@ -26,13 +26,15 @@ SLICE = 24
 class Room(Stage):
     """A stage whose log is a file; `restart` closes and opens the file too."""
 
+    log_type = SqliteLog
+
     def __init__(self, path: Path) -> None:
         super().__init__(MemoryLog(), SimulatedClock(START_MS), new_seal())
         self.path = path
 
     async def open(self) -> None:
         """Start, or start again from the file."""
-        self.log = await SqliteLog.open(self.path, durability="normal")  # type: ignore[assignment]
+        self.log = await self.log_type.open(self.path, durability="normal")  # type: ignore[assignment]
         await super().open()
         await self._stack.enter_async_context(kept_up(self.space))
 
