@@ -50,7 +50,8 @@ def explained(found: dict[str, Any]) -> Tree:
         head.append(f" in {found['definition']} at {found['at']}")
     else:
         head.append(f"has {found['definition']} = {_worded(found.get('value'))} at {found['at']}")
-    for clue in (found.get("missing"), _change(found)):
+    change = f"may change by itself at {found['changes_at']}" if found.get("changes_at") else None
+    for clue in (found.get("missing"), change):
         if clue:
             head.append(f"; {clue}", "yellow")
     tree = Tree(head, guide_style="dim")
@@ -83,7 +84,7 @@ def _line(part: dict[str, Any]) -> Text:
     if part.get("missing"):
         line.append(f", {part['missing']} needed", "yellow")
     if part.get("changes_at"):
-        line.append(f", {_change(part)}", "yellow")
+        line.append(f", changes by itself at {part['changes_at']}", "yellow")
     return line
 
 
@@ -103,9 +104,3 @@ def _mark(truth: bool) -> tuple[str, str]:
 
 def _worded(value: Any) -> str:
     return "absent" if value is None else f"{value:,}" if isinstance(value, int | float) else repr(value)
-
-
-def _change(found: dict[str, Any]) -> str:
-    """Return when it changes by itself, in words."""
-    when = found.get("changes_at")
-    return f"changes by itself at {when}" if when else ""

@@ -16,6 +16,7 @@ from adapters.opening import OpenData, open_data
 from eventlog.clock import SimulatedClock, WallClock
 from eventlog.entries import SourceRecord
 from eventlog.errors import NotFoundError, TurnoutError
+from eventlog.log import Log
 
 
 class NoDataError(TurnoutError):
@@ -71,14 +72,21 @@ async def opened(target: Target, what: str, *, make: bool = False, moving: bool 
     """
     configure_logs("auto", os.environ.get("TURNOUT_LOG_LEVEL", "warning"))
     path = path_of(target, make=make)
-    wall = WallClock()
-    async with open_data(path, wall if moving else SimulatedClock(wall.now_ms()), holder=what) as data:
+    still = SimulatedClock(WallClock().now_ms())
+    async with open_data(path, WallClock() if moving else still, holder=what) as data:
         if not moving:
+            # A staging daemon's log may end in the future: then that is now.
+            still.set_ms(max(still.now_ms(), *(ended_ms(space.log) for space in data.spaces())))
             await data.advance()
         if data.first is not None:
             tell_secrets(data.first, path, note)
         record = data.control.spaces()[0] if target.space is None else data.control.space(target.space)
         yield Opened(data, data.space(record.id))
+
+
+def ended_ms(log: Log) -> int:
+    """Return when the last entry of a log was recorded, 0 for an empty one."""
+    return max((commit.at_ms for commit in log.read(max(0, log.last_seq - 1))), default=0)
 
 
 def tell_secrets(first: FirstStart, path: Path, say: Callable[[str], None]) -> None:

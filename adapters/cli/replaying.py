@@ -26,7 +26,7 @@ from actors.checkpoint import PARTITION
 from actors.footing import Footing
 from actors.identity_store import PROJECTION as IDENTITY
 from actors.space import Space, open_space
-from adapters.cli.opened import Opened, opened, path_of
+from adapters.cli.opened import Opened, ended_ms, opened, path_of
 from adapters.cli.options import THIS, WHERE, Flag, Folder, Instant, MisusedError, Output, Target
 from adapters.cli.running import waits
 from adapters.cli.terminal import Bar, answers, bar, note, write_json
@@ -125,9 +125,8 @@ async def folded_anew(found: Opened, until_seq: int, show: Bar) -> AsyncIterator
             show.of(2 * until_seq)
             await copied(found.space.log, log, until_seq, show.to)
             last_seq = log.last_seq
-            ended_ms = max((commit.at_ms for commit in log.read(max(0, last_seq - 1))), default=0)
+            clock = SimulatedClock(ended_ms(log))
             log.hear = lambda seq: show.to(last_seq + seq)
-            clock = SimulatedClock(ended_ms)
             key = await suppression_key_of(found.space.log, os.urandom)
             async with open_space(found.space.id, log, clock, suppression_key=key) as space:
                 await space.settle()

@@ -2,10 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from adapters.opening import open_data
+from eventlog.clock import SimulatedClock
+from eventlog.entries import Audited
+from eventlog.instants import instant_ms
 from tests.cli.conftest import AT, BIG, LAPSING, MARKETS, SPEND, Served, Turnout
 
 RETURNED = (
@@ -108,3 +115,24 @@ def test_a_question_that_has_no_answer_says_why_and_fails(
     assert (ran.status, ran.out) == (1, "")
     assert complaint in ran.err
     assert ("^" in ran.err) == ("fortnights" in complaint)
+
+
+def test_an_answer_may_be_cut_short_by_its_reader(shop_original: Path) -> None:
+    command = f"{sys.executable} -m scenarios.cli members big_spenders --data {shop_original} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "17850\n", "")
+
+
+def test_the_log_of_a_staging_daemon_that_ends_in_the_future_is_asked_as_of_its_end(
+    turnout: Turnout, tmp_path: Path
+) -> None:
+    end_ms = instant_ms("2100-01-01")
+    assert end_ms is not None
+
+    async def write() -> None:
+        async with open_data(tmp_path / "data", SimulatedClock(end_ms), holder="a test") as data:
+            await data.spaces()[0].record([Audited("Tried", "tests", "", "")])
+
+    anyio.run(write)
+    ran = turnout("preview", "event('A').count() = 0", "--data", tmp_path / "data")
+    assert ran.out == "0 users at 2100-01-01T00:00:00.000Z\n"
