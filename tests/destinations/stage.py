@@ -26,6 +26,13 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 
+KILLED = -1  # the status of a request during which the process died
+
+
+class Killed(BaseException):
+    """The process dies here, a request under way."""
+
+
 class Seen(Struct, frozen=True):
     """A request that reached the receiver."""
 
@@ -57,7 +64,11 @@ class Receiver:
     async def __call__(self, destination: Destination, ask: Ask, calls: tuple[Call, ...]) -> Answer:
         """Take a request."""
         assert isinstance(ask, HttpAsk)
-        given = self.rule(ask, calls) if self.rule is not None else None
+        try:
+            given = self.rule(ask, calls) if self.rule is not None else None
+        except Killed:
+            self.seen.append(Seen(self._clock.now_ms(), ask, calls, KILLED))
+            raise
         if given is None:
             given = self.answers.pop(0) if self.answers else answer(200)
         self.seen.append(Seen(self._clock.now_ms(), ask, calls, given.status))

@@ -1,9 +1,14 @@
 """The destination actor end to end: a real space, a simulated clock, a scripted receiver."""
 
-import anyio
+from collections.abc import Callable
+from itertools import pairwise
 
+import anyio
+import pytest
+
+from actors.delivery import Answer, Call, HttpAsk
 from eventlog.log import DELIVERIES, SENT
-from tests.destinations.stage import DAY_MS, HOUR_MS, START_MS, Stage, answer, group, identify, stage, track
+from tests.destinations.stage import DAY_MS, HOUR_MS, START_MS, Killed, Stage, answer, group, identify, stage, track
 
 ONCE = "event('Bought').count() >= 1"
 RECENT = "event('Bought').within(7 days).count() >= 1"
@@ -234,6 +239,54 @@ async def test_the_rate_is_obeyed_across_a_restart() -> None:
                 assert last - first + 1 <= 10 * (times[last] - times[first]) / 1000 + 5
 
 
+def killing(event: str, at: int) -> Callable[..., Answer | None]:
+    """Return a rule by which the process dies during the so-many-th request of an event."""
+    left = [at]
+
+    def rule(ask: HttpAsk, calls: tuple[Call, ...]) -> Answer | None:
+        if calls[0].kind == "track" and calls[0].event == event:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+        return None
+
+    return rule
+
+
+async def test_a_crash_during_a_request_wins_no_token() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        await it.connect(audience, await it.webhook(rate=10, burst=1), sendIdentify=False)
+        for crash in range(1, 8):
+            it.receiver.rule = killing("Audience Entered", 2)
+            await it.send(*(track(f"u{crash}-{n}", "Bought") for n in range(3)), step=False)
+            with pytest.raises(Killed):
+                await it.until(it.clock.now_ms() - START_MS + 10_000)
+            it.receiver.rule = None
+            await it.restart()
+        await it.until(it.clock.now_ms() - START_MS + 10_000)
+        times = [one.at_ms for one in it.receiver.seen]
+        assert all(later - earlier >= 100 for earlier, later in pairwise(times))
+        assert len({one.calls[0].id for one in it.receiver.seen}) == 21
+
+
+@pytest.mark.parametrize("event", ["Audience Entered", "Audience Exited"])
+async def test_a_crash_between_the_calls_of_a_change_loses_none_of_them(event: str) -> None:
+    async with stage() as it:
+        audience = await it.audience("Recent buyers", RECENT)
+        await it.connect(audience, await it.webhook())
+        it.receiver.rule = killing(event, 1)
+        await it.send(track("ann", "Bought"), step=False)
+        with pytest.raises(Killed):
+            await it.until(8 * DAY_MS)
+        it.receiver.rule = None
+        await it.restart()
+        await it.until(9 * DAY_MS)
+        assert it.receiver.taken() == [("ann", "Audience Entered"), ("ann", "Audience Exited")]
+        ids = [one.calls[0].id for one in it.receiver.seen if one.calls[0].event == event]
+        assert len(set(ids)) == 2  # what was repeated has the id it had
+
+
 async def test_a_restart_sends_nothing_twice_and_loses_no_retry() -> None:
     async with stage() as it:
         audience = await it.audience("Buyers", ONCE)
@@ -341,6 +394,22 @@ async def test_a_merge_that_ends_a_membership_tells_every_id_that_had_it() -> No
         told = [(one.message.get("userId"), one.message["context"]["traits"]["email"]) for one in it.receiver.seen]
         assert told == [("ann", "a@example.com"), (None, "b@x.org"), ("ann", "a@example.com"), (None, "b@x.org")]
         assert [event for _, event in it.receiver.taken()][2:] == ["Audience Exited", "Audience Exited"]
+
+
+async def test_a_merge_waits_for_what_the_absorbed_is_still_owed() -> None:
+    async with stage() as it:
+        audience = await it.audience("Recent buyers", RECENT)
+        await it.connect(audience, await it.webhook(), sendIdentify=False)
+        it.receiver.script(503)
+        visit = {"type": "track", "anonymousId": "b", "event": "Bought", "context": {"traits": {"email": "b@x.org"}}}
+        await it.send(visit)
+        await it.send({"type": "identify", "userId": "ann", "anonymousId": "b", "traits": {}})
+        await it.until(8 * DAY_MS)
+        last: dict[str, str] = {}
+        for one in it.receiver.seen:
+            if one.status == 200:
+                last |= {value: one.message["event"] for _, value in one.calls[0].ids}
+        assert last == {"b@x.org": "Audience Exited", "ann": "Audience Exited"}
 
 
 async def test_deleting_an_audience_sends_exits_only_when_asked() -> None:
