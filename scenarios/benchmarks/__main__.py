@@ -6,7 +6,20 @@ import inspect
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("ingest", "react", "replay", "restart", "conditions", "funnels", "state", "memory", "backfill")
+BENCHMARKS: Final = (
+    "ingest",
+    "react",
+    "replay",
+    "restart",
+    "conditions",
+    "funnels",
+    "state",
+    "memory",
+    "backfill",
+    "identity",
+    "account",
+    "merge",
+)
 
 
 def main() -> int:
