@@ -11,6 +11,7 @@ import anyio
 
 from actors.space import Space, open_space
 from eventlog.clock import SimulatedClock
+from eventlog.instants import iso
 from eventlog.sqlite import SqliteLog
 from scenarios.benchmarks.report import Report, percentile
 from scenarios.benchmarks.subjects import incoming, scratch
@@ -18,6 +19,7 @@ from scenarios.benchmarks.subjects import incoming, scratch
 START_MS = 1_772_323_200_000
 BATCH = 1_000
 MERGES = 10
+BETWEEN_MS = 240_000  # 10,000 events in four weeks
 CALM_S = 1.0
 AUDIENCES = {
     "Buyers": "event('Order Completed').count() >= 3",
@@ -29,11 +31,11 @@ AUDIENCES = {
 
 
 async def _lived(space: Space, who: str, events: int) -> None:
-    """Give a profile a past."""
+    """Give a profile a past of some weeks."""
     for begin in range(0, events, BATCH):
         batch = (
             f'{{"type":"track","event":"{"Viewed" if n % 2 else "Order Completed"}","messageId":"{who}-{n}",{_id(who)},'
-            f'"properties":{{"total":{n % 90}}}}}'.encode()
+            f'"timestamp":"{iso(START_MS - (events - n) * BETWEEN_MS)}","properties":{{"total":{n % 90}}}}}'.encode()
             for n in range(begin, min(events, begin + BATCH))
         )
         await space.ingest(incoming(batch, space.clock.now_ms()), [], "src")
