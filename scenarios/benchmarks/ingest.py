@@ -23,11 +23,13 @@ from scenarios.benchmarks.subjects import EIGHT, daemon, free_port, prepare, scr
 FLOOR_PER_S = 50_000
 
 
-def _send(file: Path, port: int, authorization: str, per_request: int, connections: int) -> Loaded:
-    """Send from the other core."""
+def send_from(
+    file: Path, port: int, authorization: str, per_request: int, connections: int, events_per_s: float = 0
+) -> Loaded:
+    """Send the messages of a file from the other core."""
     command = [sys.executable, "-m", "scenarios.benchmarks.load", str(file), "--port", str(port)]
     command += ["--authorization", authorization, "--per-request", str(per_request)]
-    command += ["--connections", str(connections)]
+    command += ["--connections", str(connections), "--events-per-s", str(events_per_s)]
     done = subprocess.run(["taskset", "-c", "1", *command], check=True, capture_output=True)  # noqa: S603, S607 - our own
     return msgspec.json.decode(done.stdout, type=Loaded)
 
@@ -52,12 +54,12 @@ async def _measure(events: int, profiles: int) -> None:
         many.write_bytes(b"\n".join(traffic(events, profiles).messages()))
         single.write_bytes(b"\n".join(traffic(max(events // 10, 1000), profiles, seed=2).messages()))
         with _ceiling(folder) as port:
-            bare = await anyio.to_thread.run_sync(_send, many, port, "x", 100, 16)
-            bare_single = await anyio.to_thread.run_sync(_send, single, port, "x", 1, 64)
+            bare = await anyio.to_thread.run_sync(send_from, many, port, "x", 100, 16)
+            bare_single = await anyio.to_thread.run_sync(send_from, single, port, "x", 1, 64)
         secrets = await prepare(folder / "data", EIGHT)
         async with daemon(folder / "data", secrets) as running:
-            ours = await anyio.to_thread.run_sync(_send, many, running.port, running.authorization, 100, 16)
-            ours_single = await anyio.to_thread.run_sync(_send, single, running.port, running.authorization, 1, 64)
+            ours = await anyio.to_thread.run_sync(send_from, many, running.port, running.authorization, 100, 16)
+            ours_single = await anyio.to_thread.run_sync(send_from, single, running.port, running.authorization, 1, 64)
             peak = peak_of(running.pid)
     for name, one, limit in (("batches of 100", ours, bare), ("one event a request", ours_single, bare_single)):
         share = one.events / one.seconds / (limit.events / limit.seconds)

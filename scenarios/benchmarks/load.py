@@ -62,6 +62,13 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             self._load.one_done()
             return
+        wait_s = self._load.wait_s()
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._send, request)
+        else:
+            self._send(request)
+
+    def _send(self, request: bytes) -> None:
         self._began = time.perf_counter()
         self._transport.write(request)
 
@@ -86,14 +93,20 @@ class _Load:
     def __init__(self, requests: Sequence[bytes], connections: int, every_s: float) -> None:
         self._requests = iter(requests)
         self._connections = connections
-        self._every_s = every_s
+        self._every_s = every_s  # between two requests, all connections together; 0 for as fast as they are answered
+        self._taken = 0
+        self._start_s = 0.0
         self._done = asyncio.Event()
         self._left = connections
         self.times: list[float] = []
         self.refused = 0
 
     def take(self) -> bytes | None:
+        self._taken += 1
         return next(self._requests, None)
+
+    def wait_s(self) -> float:
+        return self._start_s + self._taken * self._every_s - time.perf_counter() if self._every_s else 0
 
     def answered(self, seconds: float, taken: bool) -> None:
         self.times.append(seconds)
@@ -106,16 +119,18 @@ class _Load:
 
     async def run(self, port: int) -> float:
         loop = asyncio.get_running_loop()
-        began = time.perf_counter()
+        began = self._start_s = time.perf_counter()
         for _ in range(self._connections):
             await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port)
         await self._done.wait()
         return time.perf_counter() - began
 
 
-def send(requests: Sequence[bytes], *, port: int, per_request: int, connections: int) -> Loaded:
-    """Send all requests as fast as they are answered."""
-    load = _Load(requests, connections, 0)
+def send(
+    requests: Sequence[bytes], *, port: int, per_request: int, connections: int, events_per_s: float = 0
+) -> Loaded:
+    """Send all requests, as fast as they are answered or so many events a second."""
+    load = _Load(requests, connections, per_request / events_per_s if events_per_s else 0)
     seconds = uvloop.run(load.run(port))
     times = sorted(load.times)
     return Loaded(
@@ -136,9 +151,16 @@ def main() -> int:
     parser.add_argument("--authorization", required=True)
     parser.add_argument("--per-request", type=int, default=100)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--events-per-s", type=float, default=0)
     asked = parser.parse_args()
     requests = requests_of(asked.file.read_bytes().splitlines(), asked.per_request, asked.authorization)
-    loaded = send(requests, port=asked.port, per_request=asked.per_request, connections=asked.connections)
+    loaded = send(
+        requests,
+        port=asked.port,
+        per_request=asked.per_request,
+        connections=asked.connections,
+        events_per_s=asked.events_per_s,
+    )
     sys.stdout.buffer.write(msgspec.json.encode(loaded))
     return 0
 

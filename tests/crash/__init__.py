@@ -1,0 +1,1 @@
+"""The daemon killed at random moments, and what must be true afterwards."""
