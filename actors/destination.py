@@ -34,7 +34,7 @@ from actors.delivery_source import EffectSource
 from actors.delivery_walks import Members, Walker
 from actors.destinations_state import Destinations
 from eventlog.clock import Clock
-from eventlog.entries import AnyFact
+from eventlog.entries import AnyFact, Erased
 from eventlog.errors import ConfigError, InvalidError, NotFoundError
 from eventlog.log import Changes, Log
 
@@ -86,6 +86,8 @@ class DestinationActor:
         self.adapter: Adapter = destinations.adapter(self.destination.type)
         self._planner = Planner(self.adapter, self.ledger, world)
         self._projection = f"destination:{destination_id}"
+        self._source = source
+        self._erased_seq = 0  # while it is off: up to here, who was deleted is forgotten
         self._stored_seq = world.log.cursor(self._projection)
         start_seq = self._stored_seq or self._born_seq()
         self._reader = Reader(source, self.ledger, self.lanes, self._planner, world, start_seq)
@@ -214,12 +216,26 @@ class DestinationActor:
                 moved |= self._walker.drain(now_ms, self._limits)
             batches, finished = self._dispatch(now_ms)
             moved |= finished
+        elif not self.destination.enabled:
+            moved |= await self._forget_erased()
         await self._flush()
         for connection_id in list(self._walker.gone):
             self._walker.gone.discard(connection_id)
             await self._destinations.remove(connection_id)
             moved = True
         return batches, moved
+
+    async def _forget_erased(self) -> bool:
+        """Forget who was deleted, also while nothing is told; tell whether there is more to look at."""
+        before_seq = max(self._erased_seq, self._reader.read_seq)
+        found = await self._source.read(before_seq)
+        for item in found.items:
+            if isinstance(item.what, Erased):
+                self.ledger.erase(item.what.entity)
+                for connection_id in self._planner.connections:
+                    self.ledger.forget(connection_id, item.what.entity)
+        self._erased_seq = found.until_seq
+        return found.until_seq > before_seq
 
     def _configure(self, now_ms: int) -> None:
         if self._version == self._destinations.version:

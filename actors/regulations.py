@@ -341,29 +341,30 @@ class Regulations:
             after = rows[-1][0]
         shown = []
         for one in destinations:
-            has_rows = await self._has_rows(one.id, connections.get(one.id, []), left.entities)
+            has_rows = await self._has_rows(one, connections.get(one.id, []), left.entities)
             shown.append(self._shown_of(one, left, has_rows=has_rows))
         return shown
 
     def _shown_of(self, destination: Destination, left: Left, *, has_rows: bool) -> dict[str, Any]:
         shown: dict[str, Any] = {"id": destination.id, "name": destination.name}
         if has_rows:
-            waits = "" if destination.enabled else "it is off: what it was told is withdrawn when it is on again"
-            return {**shown, "status": "RUNNING", "error": waits}
+            return {**shown, "status": "RUNNING"}
+        if not destination.enabled:
+            return {**shown, "status": "FAILED", "error": "it is off, and was not told: it may still hold the profile"}
         if destination.id in left.failed:
             return {**shown, "status": "FAILED", "error": left.failed[destination.id]}
         return {**shown, "status": "FINISHED", "finished_ms": self._space.clock.now_ms()}
 
-    async def _has_rows(self, destination_id: str, connections: list[str], entities: Sequence[int]) -> bool:
+    async def _has_rows(self, destination: Destination, connections: list[str], entities: Sequence[int]) -> bool:
         """Tell whether a destination was told of one of these profiles, or has something to tell."""
         store = self._space.log
         for entity in entities:
             if any(store.range(SENT, (connection, entity), limit=1) for connection in connections):
                 return True
             await anyio.lowlevel.checkpoint()
-        after: Key = (destination_id, "p:")
+        after: Key = (destination.id, "p:")
         wanted = {str(entity) for entity in entities}
-        while rows := store.range(DELIVERIES, (destination_id,), after, PAGE):
+        while destination.enabled and (rows := store.range(DELIVERIES, (destination.id,), after, PAGE)):
             names = [str(key[1]) for key, _ in rows if str(key[1]).startswith("p:")]
             if any(name.split(":")[2] in wanted for name in names):
                 return True

@@ -375,6 +375,23 @@ async def test_a_destination_that_refuses_to_withdraw_is_told_of(here: Room) -> 
     assert here.holders(*ANN) == set()
 
 
+async def test_a_destination_that_is_off_forgets_and_is_said_not_to_have_been_told(here: Room) -> None:
+    crm = await connected(here)
+    await here.destinations.update_destination(crm, enabled=False)
+    await here.step()
+    said = await here.regulated("ann-7f3a")
+    assert said["status"] == "PARTIAL_SUCCESS"
+    assert "it is off" in said["destinations"][0]["error"]
+    assert here.holders(*ANN) == set()
+    await here.restart()
+    await here.destinations.update_destination(crm, enabled=True)
+    await here.send(track("cay", "Order Completed"))
+    await here.until(2 * HOUR_MS)
+    assert ("cay", "Audience Entered") in here.receiver.taken()
+    assert exits(here) == []
+    assert here.holders(*ANN) == set()
+
+
 async def test_dead_letters_of_a_deleted_person_are_gone(here: Room) -> None:
     here.receiver.rule = lambda *_: answer(400)
     crm = await connected(here)
