@@ -71,7 +71,7 @@ def restore(log: Log, partition: Partition, core: Core) -> None:
     partition.last_entity = core.last_entity
     partition.program.left = dict(core.left)
     for key, due in pages(log, TIMERS):
-        partition.timers.add(int.from_bytes(due, "big", signed=True), int(key[0]))
+        partition.expect(int(key[0]), int.from_bytes(due, "big", signed=True))
     for key, since in pages(log, MEMBERS):
         members = partition.members.setdefault(int(key[0]), {})
         members[int(key[1])] = int.from_bytes(since, "big", signed=True)

@@ -7,189 +7,26 @@ true. Effects are dated when they became true: a timer's at its due time, an eve
 """
 
 from collections.abc import Callable, Iterable, Set
-from heapq import heappop, heappush
 from typing import Any, Final
 
-from actors.conditions.handlers import Plan
 from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Spec
 from actors.conditions.queries import FOREVER
+from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
 from actors.entities import Account, Entity, User, copied
-from actors.timers import Timers
-from eventlog.entries import (
-    GROUP,
-    IDENTIFY,
-    SCREEN,
-    AnyFact,
-    Entered,
-    Event,
-    Exited,
-    IdAdded,
-    Merged,
-    TraitComputed,
-)
+from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Event, Exited, IdAdded, Merged
 from eventlog.messages import EventData
 
+__all__ = ["KNOWN_ID_TYPES", "LEFT_TRAIT", "Partition"]
+
 LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to true leaves the account
-KNOWN_ID_TYPES: Final = frozenset({"user_id", "email", "android.idfa", "ios.idfa"})  # contract, section 3
-
-Load = Callable[[int], Entity | None]
 
 
-def _nothing(_number: int) -> Entity | None:
-    return None
-
-
-class Partition:
+class Partition(Deciding):
     """The entity actors of a space and what decides for them."""
 
-    def __init__(self, program: Program | None = None, *, load: Load = _nothing) -> None:
-        self.program = program or Program()
-        self.now_ms = -FOREVER
-        self.cause_seq = 0
-        self.entities: dict[int, Entity] = {}
-        self.timers = Timers()
-        self.live: set[int] = set()  # numbers of the definitions that are announced
-        self.members: dict[int, dict[int, int]] = {}  # definition -> entity -> since when, or since when a value
-        self.member_changes: dict[tuple[int, int], int | None] = {}  # (definition, entity) -> since when; None: left
-        self.effects: list[AnyFact] = []
-        self.last_entity = 0
-        self.changed: set[int] = set()  # entities whose snapshot is stale
-        self.gone: set[int] = set()  # entities that are no more, but whose snapshot may still be there
-        self._load = load
-        self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
-        self._queued: set[tuple[int, int]] = set()
-        self._pushed = 0
+    def __init__(self, program: Program | None = None, *, load: Load = nothing) -> None:
+        super().__init__(program, load=load)
         self._absorbed: list[tuple[User, User]] = []
-        self._blank: dict[bool, tuple[int, int, list[Leaf | Node]]] = {}
-
-    # -- entities ----------------------------------------------------------------------------------------------------
-
-    def user(self, number: int) -> User:
-        """Return a user, activated or new."""
-        entity = self.entities.get(number)
-        if entity is None:
-            entity = self._activate(number, User)
-        assert isinstance(entity, User)
-        return entity
-
-    def account(self, number: int) -> Account:
-        """Return an account, activated or new."""
-        entity = self.entities.get(number)
-        if entity is None:
-            entity = self._activate(number, Account)
-        assert isinstance(entity, Account)
-        return entity
-
-    def find(self, number: int) -> Entity | None:
-        """Return an entity, activated where it is not in memory; None if there is none."""
-        entity = self.entities.get(number)
-        if entity is None and number not in self.gone:
-            entity = self._load(number)
-            if entity is not None:
-                self.entities[number] = entity
-                self.last_entity = max(self.last_entity, number)
-                self.refresh_bits(entity)
-        return entity
-
-    def _activate(self, number: int, kind: type[User] | type[Account]) -> Entity:
-        entity = self.find(number)
-        if entity is None:
-            entity = kind(number, self.program)
-            self.entities[number] = entity
-            self.last_entity = max(self.last_entity, number)
-            self._begin(entity)
-        return entity
-
-    def _begin(self, entity: Entity) -> None:
-        """Give a new entity the bits of one of which nothing is known, and ask what may hold of it."""
-        blank = self._blank.get(entity.is_account)
-        if blank is None or blank[0] != self.program.version:
-            scope = ACCOUNT if entity.is_account else USER
-            bits = 0
-            ask: list[Leaf | Node] = []
-            for leaf in self.program.scoped[scope]:
-                if leaf.holds(entity, self.now_ms):
-                    bits |= leaf.mask
-                if not leaf.timeless:
-                    ask.append(leaf)
-            ask += [
-                node
-                for node in self.program.nodes.values()
-                if node.scope == scope and node.asked is None and node.truth(bits)
-            ]
-            blank = (self.program.version, bits, ask)
-            self._blank[entity.is_account] = blank
-        entity.bits = blank[1]
-        for item in blank[2]:
-            self._push(entity, item)
-
-    def refresh_bits(self, entity: Entity) -> None:
-        """Ask all leaves of an entity anew, without effects: after it was loaded, or the program changed."""
-        now_ms = self.now_ms
-        bits = 0
-        entity.dues.clear()
-        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
-            if leaf.holds(entity, now_ms):
-                bits |= leaf.mask
-            if leaf.due is not None:
-                self._due(entity, leaf.index, leaf.due(entity, now_ms))
-        entity.bits = bits
-        for node in self.program.nodes.values():
-            if node.asked is not None and (node.scope == ACCOUNT) == entity.is_account:
-                self._due(entity, -node.number, self._trait_due_ms(entity, node))
-        entity.due_ms = min(entity.dues.values(), default=FOREVER)
-
-    # -- time --------------------------------------------------------------------------------------------------------
-
-    def advance(self, to_ms: int) -> None:
-        """Let time pass: fire every timer due by then, in order, dated when it was due."""
-        while (popped := self.timers.pop_due(to_ms)) is not None:
-            due_ms, numbers = popped
-            self.now_ms = max(self.now_ms, due_ms)
-            for number in numbers:
-                self._fire(number, due_ms)
-            self._settle()
-        self.now_ms = max(self.now_ms, to_ms)
-
-    def _fire(self, number: int, due_ms: int) -> None:
-        entity = self.entities.get(number) or self._find_before(number, due_ms)
-        if entity is None:
-            return  # erased or merged away
-        if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
-            return
-        entity.scheduled_ms = FOREVER
-        self.changed.add(number)
-        due = sorted(key for key, ms in entity.dues.items() if ms <= due_ms)  # whatever order they came in
-        for key in due:
-            del entity.dues[key]
-            if key >= 0:
-                self._push(entity, self.program.by_index[key])
-            elif -key in self.program.nodes:
-                self._push(entity, self.program.nodes[-key])
-        entity.due_ms = min(entity.dues.values(), default=FOREVER)
-        if entity.due_ms != FOREVER:
-            entity.scheduled_ms = entity.due_ms
-            self.timers.add(entity.due_ms, number)
-
-    def _find_before(self, number: int, due_ms: int) -> Entity | None:
-        """Return an entity activated as it was just before its timer fell due, so that what changes then shows."""
-        now_ms = self.now_ms
-        self.now_ms = due_ms - 1
-        entity = self.find(number)
-        self.now_ms = now_ms
-        return entity
-
-    def _due(self, entity: Entity, key: int, due_ms: int | None) -> None:
-        if due_ms is None:
-            if entity.dues:
-                entity.dues.pop(key, None)
-            return
-        entity.dues[key] = due_ms
-        if due_ms < entity.due_ms:
-            entity.due_ms = due_ms
-        if due_ms < entity.scheduled_ms:
-            entity.scheduled_ms = due_ms
-            self.timers.add(due_ms, entity.number)
 
     # -- entries -----------------------------------------------------------------------------------------------------
 
@@ -280,16 +117,6 @@ class Partition:
         for key, value in written.items():
             if entity.write_trait(key, event.event_ms, event.seq, value) and key not in self.program.owners:
                 self._ask_readers(entity, scope, key)
-
-    def _ask_readers(self, entity: Entity, scope: Any, key: str) -> None:
-        """Ask everything of an entity that looks at one of its traits or audiences."""
-        program = self.program
-        for leaf in program.by_trait[scope].get(key, ()):
-            self._push(entity, leaf)
-        for leaf in program.by_audience[scope].get(key, ()):
-            self._push(entity, leaf)
-        for node in program.traits_by_trait[scope].get(key, ()):
-            self._push(entity, node)
 
     # -- accounts ----------------------------------------------------------------------------------------------------
 
@@ -419,6 +246,12 @@ class Partition:
             self._gather(account)
         self._ask_all(account)
 
+    def _settle(self) -> None:
+        """Ask everything queued; then profiles that were absorbed can be taken out."""
+        super()._settle()
+        if self._absorbed:
+            self._end_absorbed()
+
     def _end_absorbed(self) -> None:
         """Take absorbed profiles out; their memberships end, told to destinations only if the survivor has none."""
         into = {absorbed.number: survivor for absorbed, survivor in self._absorbed}
@@ -438,6 +271,7 @@ class Partition:
             if members.pop(entity.number, None) is not None:
                 self.member_changes[number, entity.number] = None
         self.entities.pop(entity.number, None)
+        self._asleep.pop(entity.number, None)
         self.changed.add(entity.number)
         self.gone.add(entity.number)
         entity.due_ms = entity.scheduled_ms = FOREVER
@@ -484,148 +318,6 @@ class Partition:
                     self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
         self._settle()
 
-    # -- asking ------------------------------------------------------------------------------------------------------
-
-    def _touch(self, entity: Entity, plan: Plan) -> None:
-        """Ask the leaves that an event touched; what flips, and what is of higher rank, is queued."""
-        now_ms = self.now_ms
-        for leaf in plan.leaves:
-            if leaf.holds(entity, now_ms) is not bool(entity.bits & leaf.mask):
-                entity.bits ^= leaf.mask
-                for node in leaf.nodes:
-                    self._push(entity, node)
-            if leaf.due is not None:
-                self._due(entity, leaf.index, leaf.due(entity, now_ms))
-        for item in plan.later:
-            self._push(entity, item)
-
-    def _push(self, entity: Entity, item: Leaf | Node) -> None:
-        key = (entity.number, id(item))
-        if key not in self._queued:
-            self._queued.add(key)
-            self._pushed += 1
-            rank = 2 * item.rank + isinstance(item, Node)
-            heappush(self._queue, (rank, self._pushed, entity, item))
-
-    def _settle(self) -> None:
-        """Ask everything queued, in order of rank."""
-        while self._queue:
-            _, _, entity, item = heappop(self._queue)
-            self._queued.discard((entity.number, id(item)))
-            if self.entities.get(entity.number) is not entity:
-                continue  # absorbed or erased since
-            if isinstance(item, Leaf):
-                if item.holds(entity, self.now_ms) is not bool(entity.bits & item.mask):
-                    entity.bits ^= item.mask
-                    for node in item.nodes:
-                        self._push(entity, node)
-                if item.due is not None:
-                    self._due(entity, item.index, item.due(entity, self.now_ms))
-            else:
-                self._decide(entity, item)
-        if self._absorbed:
-            self._end_absorbed()
-
-    def _decide(self, entity: Entity, node: Node) -> None:
-        if node.hidden:
-            self._decide_hidden(entity, node)
-        elif node.number not in self.live:
-            return
-        elif node.asked is not None:
-            self._decide_trait(entity, node)
-        else:
-            self._decide_audience(entity, node)
-
-    def belongs(self, entity: Entity, node: Node) -> bool:
-        """Tell whether an audience holds of an entity as its leaves stand."""
-        if not node.truth(entity.bits):
-            return False
-        types = node.spec.id_types if node.spec is not None else None
-        return types is None or entity.is_account or not types.isdisjoint(entity.ids)
-
-    def _decide_audience(self, entity: Entity, node: Node) -> None:
-        is_in = self.belongs(entity, node)
-        if is_in is (node.number in entity.inside):
-            return
-        members = self.members.setdefault(node.number, {})
-        self.changed.add(entity.number)
-        self.member_changes[node.number, entity.number] = self.now_ms if is_in else None
-        if is_in:
-            entity.inside.add(node.number)
-            members[entity.number] = self.now_ms
-            self.effects.append(Entered(entity.number, node.number, self.now_ms, self.cause_seq))
-        else:
-            entity.inside.discard(node.number)
-            members.pop(entity.number, None)
-            self.effects.append(Exited(entity.number, node.number, self.now_ms, self.cause_seq))
-        self._follow(entity, node, is_in)
-
-    def _follow(self, entity: Entity, node: Node, is_in: bool) -> None:
-        """Ask what refers to an audience; an account tells its users."""
-        self._ask_readers(entity, node.scope, node.key)
-        if isinstance(entity, Account) and self.program.says(node.key):
-            for number in entity.users:
-                user = self.user(number)
-                said = user.accounts[entity.number][3]
-                (said.add if is_in else said.discard)(node.number)
-                self.changed.add(number)
-                self._ask_readers(user, USER, node.key)
-
-    def _decide_hidden(self, entity: Entity, node: Node) -> None:
-        holds = node.truth(entity.bits)
-        if holds is (node.number in entity.inside):
-            return
-        assert isinstance(entity, User)
-        self.changed.add(entity.number)
-        (entity.inside.add if holds else entity.inside.discard)(node.number)
-        for number in entity.joined():
-            account = self.account(number)
-            account.count(node.number, 1 if holds else -1)
-            self.changed.add(number)
-            for leaf in self.program.by_hidden.get(node.number, ()):
-                self._push(account, leaf)
-
-    def trait_value(self, entity: Entity, node: Node) -> Any:
-        """Return a computed trait's value now: None where it is absent or null."""
-        assert node.asked is not None
-        assert node.spec is not None
-        if not (node.spec.anonymous or entity.is_account or entity.ids & KNOWN_ID_TYPES):
-            return None
-        states = entity.a if node.scope == ACCOUNT else entity.s
-        state = states.get(node.asked.index)
-        if node.present is None:
-            if state is None:
-                return None
-        elif not node.present.query.value(states.get(node.present.index), self.now_ms, entity):
-            return None
-        return node.asked.query.value(state, self.now_ms, entity)
-
-    def _trait_due_ms(self, entity: Entity, node: Node) -> int | None:
-        states = entity.a if node.scope == ACCOUNT else entity.s
-        asked = [a for a in (node.asked, node.present) if a is not None and a.query.clocked]
-        dues = [a.query.due_ms(states.get(a.index), self.now_ms, entity) for a in asked]
-        return min((due for due in dues if due is not None), default=None)
-
-    def _decide_trait(self, entity: Entity, node: Node) -> None:
-        value = self.trait_value(entity, node)
-        assert node.asked is not None
-        if node.asked.query.clocked or (node.present is not None and node.present.query.clocked):
-            self._due(entity, -node.number, self._trait_due_ms(entity, node))
-        was = entity.values.get(node.number)
-        if value == was and type(value) is type(was):
-            return
-        members = self.members.setdefault(node.number, {})
-        self.changed.add(entity.number)
-        self.member_changes[node.number, entity.number] = None if value is None else self.now_ms
-        if value is None:
-            entity.values.pop(node.number, None)
-            members.pop(entity.number, None)
-        else:
-            entity.values[node.number] = value
-            members[entity.number] = self.now_ms
-        self.effects.append(TraitComputed(entity.number, node.number, value, self.now_ms, self.cause_seq))
-        self._ask_readers(entity, node.scope, node.key)
-
     # -- definitions -------------------------------------------------------------------------------------------------
 
     def set_definitions(
@@ -637,34 +329,61 @@ class Partition:
         questions that are new, whose past is to be added.
         """
         self.cause_seq = seq
-        before = dict.fromkeys(self.program.owners)
-        leaves_before = {leaf.index for scope in (USER, ACCOUNT) for leaf in self.program.scoped[scope]}
-        new = self.program.set_definitions(specs, seq)
+        program = self.program
+        before, heard = dict.fromkeys(program.owners), self._heard_by_users()
+        known = _Known(program)
+        new = program.set_definitions(specs, seq)
         self.live = set(live)
-        for active in self.entities.values():
-            self._ask_new(active, leaves_before)
-        moved = set(before) ^ set(self.program.owners)
-        if any(self._is_read(key) for key in moved):
+        fresh = [leaf for scope in (USER, ACCOUNT) for leaf in program.scoped[scope] if leaf.index not in known.leaves]
+        gone = known.without(_Known(program))
+        if fresh or gone:
+            for active in self.entities.values():
+                gone.forget(active)
+                self._ask_new(active, fresh)
+        moved = {key for key in set(before) ^ set(program.owners) if self._is_read(key)}
+        newly_heard = self._heard_by_users() - heard
+        if moved or newly_heard:
             for number in list(everyone()):
                 entity = self.find(number)
                 if entity is None:
                     continue
+                if newly_heard and isinstance(entity, Account):
+                    self._tell_users(entity)
                 for key in moved:
                     self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
         self._settle()
         return new
+
+    def _heard_by_users(self) -> set[int]:
+        """Return the numbers of the account audiences that users look at."""
+        return {
+            node.number
+            for node in self.program.nodes.values()
+            if node.scope == ACCOUNT and node.asked is None and node.key and self.program.says(node.key)
+        }
+
+    def _tell_users(self, account: Account) -> None:
+        """Let an account tell its users again what it is in."""
+        saying = self._saying(account)
+        for number in account.users:
+            user = self.user(number)
+            if user.accounts[account.number][3] != saying:
+                user.accounts[account.number][3] = set(saying)
+                self.changed.add(number)
+                self._ask_audience_readers(user)
 
     def _is_read(self, key: str) -> bool:
         program = self.program
         tables = (program.by_trait, program.by_audience, program.traits_by_trait)
         return any(key in table[scope] for table in tables for scope in (USER, ACCOUNT))
 
-    def _ask_new(self, entity: Entity, known: set[int]) -> None:
+    def _ask_new(self, entity: Entity, fresh: list[Leaf]) -> None:
         """Set the bits of leaves that an entity has not been asked yet, without effects."""
-        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
-            if leaf.index not in known:
-                holds = leaf.holds(entity, self.now_ms)
-                entity.bits = entity.bits | leaf.mask if holds else entity.bits & ~leaf.mask
+        scope = ACCOUNT if entity.is_account else USER
+        for leaf in fresh:
+            if leaf.scope == scope:
+                if leaf.holds(entity, self.now_ms):
+                    entity.bits |= leaf.mask
                 if leaf.due is not None:
                     self._due(entity, leaf.index, leaf.due(entity, self.now_ms))
 
@@ -696,16 +415,6 @@ class Partition:
         """Ask everything queued."""
         self._settle()
 
-    def refresh_sayings(self) -> None:
-        """Let accounts tell their users again what they are in: after users began to look at more of it."""
-        for account in [entity for entity in self.entities.values() if isinstance(entity, Account)]:
-            saying = self._saying(account)
-            for number in account.users:
-                user = self.user(number)
-                if user.accounts[account.number][3] != saying:
-                    user.accounts[account.number][3] = set(saying)
-                    self._ask_audience_readers(user)
-
     def leave_behind(self, node: Node, key: str, seq: int) -> None:
         """Write a deleted definition's last values as custom traits (contract, section 4)."""
         for number in sorted(self.members.pop(node.number, {})):
@@ -723,3 +432,37 @@ class Partition:
         """Return the effects since the last call."""
         effects, self.effects = self.effects, []
         return effects
+
+
+class _Known:
+    """Which parts of a program entities hold something of."""
+
+    def __init__(self, program: Program) -> None:
+        self.leaves = {leaf.index for scope in (USER, ACCOUNT) for leaf in program.scoped[scope]}
+        self.questions = {asked.index for asked in program.asked.values()}
+        self.nodes = set(program.nodes)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything."""
+        return bool(self.leaves or self.questions or self.nodes)
+
+    def without(self, others: "_Known") -> "_Known":
+        """Leave those out that others know too."""
+        self.leaves -= others.leaves
+        self.questions -= others.questions
+        self.nodes -= others.nodes
+        return self
+
+    def forget(self, entity: Entity) -> None:
+        """Drop what an entity holds of these parts, but its place in audiences, which is left behind."""
+        for index in self.questions:
+            entity.s.pop(index, None)
+            entity.a.pop(index, None)
+        if entity.dues:
+            for key in (*self.leaves, *(-number for number in self.nodes)):
+                entity.dues.pop(key, None)
+        for number in self.nodes:
+            if number < 0:
+                entity.inside.discard(number)
+                if isinstance(entity, Account):
+                    entity.counts.pop(number, None)

@@ -48,7 +48,7 @@ def load_entity(number: int, data: bytes, program: Program) -> Entity | None:
     if is_account:
         entity = Account(number, program)
         entity.users = dict.fromkeys(own[0])
-        entity.counts = own[1]
+        entity.counts = {n: count for n, count in own[1].items() if n in program.nodes}
     else:
         entity = User(number, program)
         entity.accounts = {account: [*said[:3], set(said[3])] for account, said in own.items()}

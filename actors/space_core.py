@@ -328,7 +328,7 @@ class SpaceCore:
         excess = len(entities) - self.active_max
         if excess > 0:
             for number in [n for n in entities if n not in self.partition.changed][:excess]:
-                del entities[number]
+                self.partition.put_away(number)
 
     async def close(self) -> None:
         """Store what is not yet stored; the log itself stays open."""
@@ -428,7 +428,6 @@ class SpaceCore:
                 self.incomplete[asked.index] = seq
         used = {asked.index for asked in partition.program.asked.values()}
         self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
-        partition.refresh_sayings()
         if isinstance(fact, DefinitionSwitched):
             self.backfills.switch(fact.number)
         elif isinstance(fact, DefinitionSaved):

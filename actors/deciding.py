@@ -1,0 +1,349 @@
+"""Entities in memory, their timers, and what is asked of them: the part of a partition that decides.
+
+Leaves and definitions are asked in order of rank, over all entities at once, so that nobody sees a combination that
+was never true. A timer wakes its entity as it was just before, so that what changes at that instant shows. Times are
+milliseconds since the epoch, UTC.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from actors.conditions.handlers import Plan
+from actors.conditions.program import ACCOUNT, USER, Leaf, Node, Program
+from actors.conditions.queries import FOREVER
+from actors.entities import Account, Entity, User
+from actors.timers import Timers
+from eventlog.entries import AnyFact, Entered, Exited, TraitComputed
+
+KNOWN_ID_TYPES: Final = frozenset({"user_id", "email", "android.idfa", "ios.idfa"})  # contract, section 3
+
+Load = Callable[[int], Entity | None]
+
+
+def nothing(_number: int) -> Entity | None:
+    """Load nobody: every entity is in memory, or new."""
+    return None
+
+
+class Deciding:
+    """The entity actors of a space that are in memory, and what holds of them."""
+
+    def __init__(self, program: Program | None = None, *, load: Load = nothing) -> None:
+        self.program = program or Program()
+        self.now_ms = -FOREVER
+        self.cause_seq = 0
+        self.entities: dict[int, Entity] = {}
+        self.timers = Timers()
+        self.live: set[int] = set()  # numbers of the definitions that are announced
+        self.members: dict[int, dict[int, int]] = {}  # definition -> entity -> since when, or since when a value
+        self.member_changes: dict[tuple[int, int], int | None] = {}  # (definition, entity) -> since when; None: left
+        self.effects: list[AnyFact] = []
+        self.last_entity = 0
+        self.changed: set[int] = set()  # entities whose snapshot is stale
+        self.gone: set[int] = set()  # entities that are no more, but whose snapshot may still be there
+        self._load = load
+        self._asleep: dict[int, int] = {}  # entities that are not in memory -> what the timers know of them
+        self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
+        self._queued: set[tuple[int, int]] = set()
+        self._pushed = 0
+        self._blank: dict[bool, tuple[int, int, list[Leaf | Node]]] = {}
+
+    # -- entities ----------------------------------------------------------------------------------------------------
+
+    def user(self, number: int) -> User:
+        """Return a user, activated or new."""
+        entity = self.entities.get(number)
+        if entity is None:
+            entity = self._activate(number, User)
+        assert isinstance(entity, User)
+        return entity
+
+    def account(self, number: int) -> Account:
+        """Return an account, activated or new."""
+        entity = self.entities.get(number)
+        if entity is None:
+            entity = self._activate(number, Account)
+        assert isinstance(entity, Account)
+        return entity
+
+    def find(self, number: int) -> Entity | None:
+        """Return an entity, activated where it is not in memory; None if there is none."""
+        entity = self.entities.get(number)
+        if entity is None and number not in self.gone:
+            entity = self._load(number)
+            if entity is not None:
+                self.entities[number] = entity
+                self.last_entity = max(self.last_entity, number)
+                entity.scheduled_ms = self._asleep.pop(number, FOREVER)
+                self.refresh_bits(entity)
+        return entity
+
+    def put_away(self, number: int) -> None:
+        """Let an entity leave memory, once its snapshot is stored; its timer stays."""
+        entity = self.entities.pop(number)
+        if entity.scheduled_ms != FOREVER:
+            self._asleep[number] = entity.scheduled_ms
+
+    def expect(self, number: int, due_ms: int) -> None:
+        """Set the timer of an entity that is not in memory."""
+        self.timers.add(due_ms, number)
+        self._asleep[number] = due_ms
+
+    def _activate(self, number: int, kind: type[User] | type[Account]) -> Entity:
+        entity = self.find(number)
+        if entity is None:
+            entity = kind(number, self.program)
+            self.entities[number] = entity
+            self.last_entity = max(self.last_entity, number)
+            self._begin(entity)
+        return entity
+
+    def _begin(self, entity: Entity) -> None:
+        """Give a new entity the bits of one of which nothing is known, and ask what may hold of it."""
+        blank = self._blank.get(entity.is_account)
+        if blank is None or blank[0] != self.program.version:
+            scope = ACCOUNT if entity.is_account else USER
+            bits = 0
+            ask: list[Leaf | Node] = []
+            for leaf in self.program.scoped[scope]:
+                if leaf.holds(entity, self.now_ms):
+                    bits |= leaf.mask
+                if not leaf.timeless:
+                    ask.append(leaf)
+            ask += [
+                node
+                for node in self.program.nodes.values()
+                if node.scope == scope and node.asked is None and node.truth(bits)
+            ]
+            blank = (self.program.version, bits, ask)
+            self._blank[entity.is_account] = blank
+        entity.bits = blank[1]
+        for item in blank[2]:
+            self._push(entity, item)
+
+    def refresh_bits(self, entity: Entity) -> None:
+        """Ask all leaves of an entity anew, without effects: after it was loaded, or the program changed."""
+        now_ms = self.now_ms
+        bits = 0
+        entity.dues.clear()
+        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
+            if leaf.holds(entity, now_ms):
+                bits |= leaf.mask
+            if leaf.due is not None:
+                self._due(entity, leaf.index, leaf.due(entity, now_ms))
+        entity.bits = bits
+        for node in self.program.nodes.values():
+            if node.asked is not None and (node.scope == ACCOUNT) == entity.is_account:
+                self._due(entity, -node.number, self._trait_due_ms(entity, node))
+        entity.due_ms = min(entity.dues.values(), default=FOREVER)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def advance(self, to_ms: int) -> None:
+        """Let time pass: fire every timer due by then, in order, dated when it was due."""
+        while (popped := self.timers.pop_due(to_ms)) is not None:
+            due_ms, numbers = popped
+            self.now_ms = max(self.now_ms, due_ms)
+            for number in numbers:
+                self._fire(number, due_ms)
+            self._settle()
+        self.now_ms = max(self.now_ms, to_ms)
+
+    def _fire(self, number: int, due_ms: int) -> None:
+        entity = self.entities.get(number) or self._find_before(number, due_ms)
+        if entity is None:
+            return  # erased or merged away
+        if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
+            return
+        entity.scheduled_ms = FOREVER
+        self.changed.add(number)
+        due = sorted(key for key, ms in entity.dues.items() if ms <= due_ms)  # whatever order they came in
+        for key in due:
+            del entity.dues[key]
+            if key >= 0:
+                self._push(entity, self.program.by_index[key])
+            elif -key in self.program.nodes:
+                self._push(entity, self.program.nodes[-key])
+        entity.due_ms = min(entity.dues.values(), default=FOREVER)
+        if entity.due_ms != FOREVER:
+            entity.scheduled_ms = entity.due_ms
+            self.timers.add(entity.due_ms, number)
+
+    def _find_before(self, number: int, due_ms: int) -> Entity | None:
+        """Return an entity activated as it was just before its timer fell due, so that what changes then shows."""
+        now_ms = self.now_ms
+        self.now_ms = due_ms - 1
+        entity = self.find(number)
+        self.now_ms = now_ms
+        return entity
+
+    def _due(self, entity: Entity, key: int, due_ms: int | None) -> None:
+        if due_ms is None:
+            if entity.dues:
+                entity.dues.pop(key, None)
+            return
+        entity.dues[key] = due_ms
+        if due_ms < entity.due_ms:
+            entity.due_ms = due_ms
+        if due_ms < entity.scheduled_ms:
+            entity.scheduled_ms = due_ms
+            self.timers.add(due_ms, entity.number)
+            self.changed.add(entity.number)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def _touch(self, entity: Entity, plan: Plan) -> None:
+        """Ask the leaves that an event touched; what flips, and what is of higher rank, is queued."""
+        now_ms = self.now_ms
+        for leaf in plan.leaves:
+            if leaf.holds(entity, now_ms) is not bool(entity.bits & leaf.mask):
+                entity.bits ^= leaf.mask
+                for node in leaf.nodes:
+                    self._push(entity, node)
+            if leaf.due is not None:
+                self._due(entity, leaf.index, leaf.due(entity, now_ms))
+        for item in plan.later:
+            self._push(entity, item)
+
+    def _push(self, entity: Entity, item: Leaf | Node) -> None:
+        key = (entity.number, id(item))
+        if key not in self._queued:
+            self._queued.add(key)
+            self._pushed += 1
+            rank = 2 * item.rank + isinstance(item, Node)
+            heappush(self._queue, (rank, self._pushed, entity, item))
+
+    def _settle(self) -> None:
+        """Ask everything queued, in order of rank."""
+        while self._queue:
+            _, _, entity, item = heappop(self._queue)
+            self._queued.discard((entity.number, id(item)))
+            if self.entities.get(entity.number) is not entity:
+                continue  # absorbed or erased since
+            if isinstance(item, Leaf):
+                if item.holds(entity, self.now_ms) is not bool(entity.bits & item.mask):
+                    entity.bits ^= item.mask
+                    for node in item.nodes:
+                        self._push(entity, node)
+                if item.due is not None:
+                    self._due(entity, item.index, item.due(entity, self.now_ms))
+            else:
+                self._decide(entity, item)
+
+    def _decide(self, entity: Entity, node: Node) -> None:
+        if node.hidden:
+            self._decide_hidden(entity, node)
+        elif node.number not in self.live:
+            return
+        elif node.asked is not None:
+            self._decide_trait(entity, node)
+        else:
+            self._decide_audience(entity, node)
+
+    def belongs(self, entity: Entity, node: Node) -> bool:
+        """Tell whether an audience holds of an entity as its leaves stand."""
+        if not node.truth(entity.bits):
+            return False
+        types = node.spec.id_types if node.spec is not None else None
+        return types is None or entity.is_account or not types.isdisjoint(entity.ids)
+
+    def _decide_audience(self, entity: Entity, node: Node) -> None:
+        is_in = self.belongs(entity, node)
+        if is_in is (node.number in entity.inside):
+            return
+        members = self.members.setdefault(node.number, {})
+        self.changed.add(entity.number)
+        self.member_changes[node.number, entity.number] = self.now_ms if is_in else None
+        if is_in:
+            entity.inside.add(node.number)
+            members[entity.number] = self.now_ms
+            self.effects.append(Entered(entity.number, node.number, self.now_ms, self.cause_seq))
+        else:
+            entity.inside.discard(node.number)
+            members.pop(entity.number, None)
+            self.effects.append(Exited(entity.number, node.number, self.now_ms, self.cause_seq))
+        self._follow(entity, node, is_in)
+
+    def _follow(self, entity: Entity, node: Node, is_in: bool) -> None:
+        """Ask what refers to an audience; an account tells its users."""
+        self._ask_readers(entity, node.scope, node.key)
+        if isinstance(entity, Account) and self.program.says(node.key):
+            for number in entity.users:
+                user = self.user(number)
+                said = user.accounts[entity.number][3]
+                (said.add if is_in else said.discard)(node.number)
+                self.changed.add(number)
+                self._ask_readers(user, USER, node.key)
+
+    def _decide_hidden(self, entity: Entity, node: Node) -> None:
+        holds = node.truth(entity.bits)
+        if holds is (node.number in entity.inside):
+            return
+        assert isinstance(entity, User)
+        self.changed.add(entity.number)
+        (entity.inside.add if holds else entity.inside.discard)(node.number)
+        for number in entity.joined():
+            account = self.account(number)
+            account.count(node.number, 1 if holds else -1)
+            self.changed.add(number)
+            for leaf in self.program.by_hidden.get(node.number, ()):
+                self._push(account, leaf)
+
+    def trait_value(self, entity: Entity, node: Node) -> Any:
+        """Return a computed trait's value now: None where it is absent or null."""
+        assert node.asked is not None
+        assert node.spec is not None
+        if not (node.spec.anonymous or entity.is_account or entity.ids & KNOWN_ID_TYPES):
+            return None
+        states = entity.a if node.scope == ACCOUNT else entity.s
+        state = states.get(node.asked.index)
+        if node.present is None:
+            if state is None:
+                return None
+        elif not node.present.query.value(states.get(node.present.index), self.now_ms, entity):
+            return None
+        return node.asked.query.value(state, self.now_ms, entity)
+
+    def _trait_due_ms(self, entity: Entity, node: Node) -> int | None:
+        states = entity.a if node.scope == ACCOUNT else entity.s
+        asked = [a for a in (node.asked, node.present) if a is not None and a.query.clocked]
+        dues = [a.query.due_ms(states.get(a.index), self.now_ms, entity) for a in asked]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _decide_trait(self, entity: Entity, node: Node) -> None:
+        value = self.trait_value(entity, node)
+        assert node.asked is not None
+        if node.asked.query.clocked or (node.present is not None and node.present.query.clocked):
+            self._due(entity, -node.number, self._trait_due_ms(entity, node))
+        was = entity.values.get(node.number)
+        if _is_same(value, was):
+            return
+        members = self.members.setdefault(node.number, {})
+        self.changed.add(entity.number)
+        self.member_changes[node.number, entity.number] = None if value is None else self.now_ms
+        if value is None:
+            entity.values.pop(node.number, None)
+            members.pop(entity.number, None)
+        else:
+            entity.values[node.number] = value
+            members[entity.number] = self.now_ms
+        self.effects.append(TraitComputed(entity.number, node.number, value, self.now_ms, self.cause_seq))
+        self._ask_readers(entity, node.scope, node.key)
+
+    def _ask_readers(self, entity: Entity, scope: Any, key: str) -> None:
+        """Ask everything of an entity that looks at one of its traits or audiences."""
+        program = self.program
+        for leaf in program.by_trait[scope].get(key, ()):
+            self._push(entity, leaf)
+        for leaf in program.by_audience[scope].get(key, ()):
+            self._push(entity, leaf)
+        for node in program.traits_by_trait[scope].get(key, ()):
+            self._push(entity, node)
+
+
+def _is_same(value: Any, was: Any) -> bool:
+    """Tell whether two JSON values are the same; unlike Python, JSON tells true from 1, also within an array."""
+    if type(value) is not type(was) or value != was:
+        return False
+    return type(value) not in (list, dict) or repr(value) == repr(was)
