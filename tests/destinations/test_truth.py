@@ -49,7 +49,10 @@ async def settle_down(it: Stage) -> None:
     raise AssertionError("it never comes to rest")
 
 
-@pytest.mark.parametrize("seed", range(60))
+FOUND = (923, 1000, 1017, 1208, 1368)  # each showed a fault once
+
+
+@pytest.mark.parametrize("seed", [*range(60), *FOUND])
 async def test_the_destination_ends_up_knowing_who_is_a_member(seed: int) -> None:
     random = Random(seed)  # noqa: S311 - a seed, so that a failure can be repeated
     async with stage() as it:
