@@ -12,12 +12,7 @@ from actors.entities import STATE_VERSION, Account, Entity, User, decode, encode
 
 def dump_entity(entity: Entity) -> bytes:
     """Return an entity as bytes."""
-    asked = entity.program.asked_by_index
-    by_stable = entity.program.by_stable
-    states = [
-        {asked[i].stable: asked[i].query.dump(state) for i, state in of.items() if asked[i].stable in by_stable}
-        for of in (entity.s, entity.a)
-    ]
+    states = [_dump_states(entity.program, of) for of in (entity.s, entity.a)]
     own: Any
     if isinstance(entity, Account):
         own = [list(entity.users), entity.counts]
@@ -37,6 +32,16 @@ def dump_entity(entity: Entity) -> bytes:
             own,
         ]
     )
+
+
+def _dump_states(program: Program, states: dict[int, Any]) -> dict[int, Any]:
+    """Return the states of what is still asked, by stable number. None is one that has only heard what is too old."""
+    asked, by_stable = program.asked_by_index, program.by_stable
+    return {
+        asked[index].stable: asked[index].query.dump(state)
+        for index, state in states.items()
+        if state is not None and asked[index].stable in by_stable
+    }
 
 
 def load_entity(number: int, data: bytes, program: Program) -> Entity | None:

@@ -152,14 +152,19 @@ class Stage:
         """Forget a profile."""
         self.seq += 1
         number = self.numbers.pop(user)
-        self._commits = [
-            msgspec.structs.replace(
-                commit, events=tuple(e for e in commit.events if self.canonical(e.profile) != number)
-            )
-            for commit in self._commits
-        ]
+        self._commits = [self._without(commit, number) for commit in self._commits]
         self.partition.erase([number], self.seq)
         return self.told()
+
+    def _without(self, commit: Commit, number: int) -> Commit:
+        """Leave a profile out of the log; what its group calls said of accounts stays."""
+        kept = []
+        for event in commit.events:
+            if self.canonical(event.profile) != number or not number:
+                kept.append(event)
+            elif event.kind == GROUP:
+                kept.append(msgspec.structs.replace(event, profile=0))
+        return msgspec.structs.replace(commit, events=tuple(kept))
 
     def wait(self, seconds: float) -> list[Any]:
         """Let time pass with no event."""
