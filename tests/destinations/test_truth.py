@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.destinations.stage import START_MS, Seen, Stage, answer, identify, stage, track
+from tests.destinations.stage import START_MS, Seen, Stage, answer, group, identify, stage, track
 
 SHORT = "event('Bought').within(2 seconds).count() >= 1"
 USERS = ("ann", "bob", "cat")
@@ -94,3 +94,67 @@ async def test_the_destination_ends_up_knowing_who_is_a_member(seed: int) -> Non
         await it.send(track("ann", "Bought"))
         await settle_down(it)
         assert it.deliveries.status(destination).pending == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_a_list_ends_up_holding_who_is_a_member(seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - a seed, so that a failure can be repeated
+    async with stage() as it:
+        audience = await it.audience("Recent", SHORT)
+        settings = {"accessToken": "t", "adAccountId": "1", "audienceId": "5", "syncIntervalSeconds": 1}
+        destination = await it.destination("facebook_custom_audiences", settings)
+        connection = await it.connect(audience, destination)
+        await it.send(*(identify(user, email=f"{user}@x.org") for user in USERS))
+        it.receiver.rule = lambda ask, calls: answer(random.choice([200, 200, 503, 0, 429]))
+        at_ms = 0
+        for _ in range(25):
+            match random.randrange(6):
+                case 0 | 1 | 2:
+                    await it.send(track(random.choice(USERS), "Bought"), step=random.random() < 0.5)
+                case 3:
+                    at_ms += random.randrange(1, 2_500)
+                    await it.until(at_ms)
+                case 4:
+                    await it.restart()
+                case 5:
+                    await it.destinations.update_connection(connection, enabled=random.random() < 0.6)
+        await it.destinations.update_connection(connection, enabled=True)
+        await settle_down(it)
+        every, must = await truth(it, audience)
+        told = {value for value, inside in believed(it.receiver.seen).items() if inside}
+        assert told <= every
+        assert must <= told
+        assert it.deliveries.status(destination).pending == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_accounts_and_all_their_users_end_up_told(seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - a seed, so that a failure can be repeated
+    async with stage() as it:
+        query = "ANY (event('Bought').within(2 seconds).count() >= 1)"
+        audience = await it.audience("Active", query, entity_type="ACCOUNTS")
+        destination = await it.webhook(rate=random.choice([5, 50]))
+        connection = await it.connect(audience, destination, sendIdentify=False)
+        it.receiver.rule = lambda ask, calls: answer(random.choice([200, 200, 200, 503, 429]))
+        at_ms = 0
+        for _ in range(25):
+            match random.randrange(8):
+                case 0 | 1 | 2:
+                    await it.send(track(random.choice(USERS), "Bought"), step=random.random() < 0.5)
+                case 3 | 4:
+                    await it.send(group(random.choice(USERS), random.choice(["acme", "initech"])))
+                case 5:
+                    at_ms += random.randrange(1, 2_500)
+                    await it.until(at_ms)
+                case 6:
+                    await it.restart()
+                case 7:
+                    await it.destinations.update_connection(connection, enabled=random.random() < 0.6)
+        await it.destinations.update_connection(connection, enabled=True)
+        await settle_down(it)
+        must: set[str] = set()
+        for account, _ in await it.space.members(audience):
+            must.add(it.space.name_of(account))
+            must.update(it.space.name_of(user) for user in it.space.users_now(account))
+        told = {value for value, inside in believed(it.receiver.seen).items() if inside}
+        assert told == must
