@@ -331,10 +331,11 @@ class DestinationActor:
             return
         self.ledger.write_state(bucket=self.allowance.to_store())
         changes = self._rows.take(self._projection, cursor_seq)
-        if news:
-            await self._world.record(self._outcomes.facts(cursor_seq), (changes,))
-        else:
-            await self._world.log.store([changes])
+        with anyio.CancelScope(shield=True):  # a stop waits: what is being stored must not be stored again by it
+            if news:
+                await self._world.record(self._outcomes.facts(cursor_seq), (changes,))
+            else:
+                await self._world.log.store([changes])
         self._rows.stored()
         self._outcomes.recorded()
         self._stored_seq = cursor_seq

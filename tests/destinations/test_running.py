@@ -1,12 +1,14 @@
 """The daemon's way: actors that run by themselves, over real sockets, on the machine's clock."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
 import anyio
 from msgspec import json
+from structlog.testing import capture_logs
 
 from actors.destinations_state import Destinations
 from actors.door import accept
@@ -16,7 +18,8 @@ from adapters.destinations import DESTINATIONS
 from adapters.destinations.sealing import new_seal
 from adapters.net import HttpTransport
 from eventlog.clock import WallClock
-from eventlog.entries import Rejected
+from eventlog.entries import Commit, Delivered, Rejected
+from eventlog.log import Changes
 from eventlog.memory import MemoryLog
 from tests.destinations.stage import track
 from tests.destinations.wire import SILENCE, receiver
@@ -130,6 +133,38 @@ async def test_a_stop_waits_for_requests_under_way_and_stores_what_became_of_the
         ids = [request.headers["webhook-id"] for request in server.requests]
         assert len(ids) == len(set(ids)) == 20
         assert count <= 20
+
+
+class SlowDisk(MemoryLog):
+    """A log whose disk takes its time over deliveries' outcomes, once asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_slow = False
+        self.waiting = anyio.Event()
+        self.hold = anyio.Event()
+
+    async def append(self, commits: Sequence[Commit], changes: Sequence[Changes] = ()) -> None:
+        """Append, after a while where an outcome is among it."""
+        if self.is_slow and any(isinstance(fact, Delivered) for commit in commits for fact in commit.facts):
+            self.waiting.set()
+            await self.hold.wait()
+        await super().append(commits, changes)
+
+
+async def test_a_stop_while_the_disk_is_still_at_an_outcome_waits_for_it_and_stores_it_once() -> None:
+    log = SlowDisk()
+    with capture_logs() as said:
+        async with receiver() as server, running(log) as it:
+            await it.webhook("Buyers", server.url)
+            log.is_slow = True
+            await it.send(track("ann", "Bought"))
+            with anyio.fail_after(PATIENCE_S):
+                await log.waiting.wait()
+            asyncio.get_running_loop().call_later(0.05, log.hold.set)  # while the stop is under way
+    assert [line for line in said if line["log_level"] == "error"] == []
+    outcomes = [fact for commit in log.read() for fact in commit.facts if isinstance(fact, Delivered) and fact.ids]
+    assert [len(fact.ids) for fact in outcomes] == [1]
 
 
 async def test_an_actor_that_fails_is_started_again_and_the_others_never_notice() -> None:
