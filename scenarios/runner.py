@@ -190,6 +190,7 @@ class _Run:
                 reason = await self._change(world, action)
                 if reason is not None:
                     self._fail(f"steps[{self._moment.step}]", "taken", reason)
+                await world.settle()
 
     async def _change(self, world: SimulatedWorld, action: Changing) -> str | None:
         """Make a change; return why it is refused, None if it is made."""
@@ -232,8 +233,7 @@ class _Run:
             identifies = any(item.get("type") == "identify" for item in wanted)
             only = all(one["type"] == "identify" for one in there)
             there = [one for one in there if identifies or only or one["type"] != "identify"]
-            fits = len(there) == len(wanted) and all(map(_fits, wanted, there))
-            if not fits:
+            if not _in_order(wanted, there):
                 self._fail(f"{path}.delivered.{name}", [*wanted], there)
 
     async def _refused(self, world: SimulatedWorld, refused: Refused, path: str) -> None:
@@ -272,8 +272,24 @@ def shown(sent: Sent) -> dict[str, Any]:
     found |= {name: value for name, value in ids.items() if value is not None}
     found["audience" if call.computation_class == "audience" else "trait"] = call.key
     found["value"] = call.value
+    found["profile"] = call.profile
     found["messageId"] = call.id
     return found
+
+
+def _in_order(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether these calls were delivered, and no others: in order per profile, as deliveries promise."""
+    lanes: dict[str, list[dict[str, Any]]] = {}
+    for one in there:
+        lanes.setdefault(one["profile"], []).append(one)
+    place = {id(one): n for n, one in enumerate(there)}
+    for item in wanted:
+        heads = sorted((lane[0] for lane in lanes.values() if lane), key=lambda one: place[id(one)])
+        found = next((one for one in heads if _fits(item, one)), None)
+        if found is None:
+            return False
+        del lanes[found["profile"]][0]
+    return not any(lanes.values())
 
 
 def _fits(wanted: dict[str, Any], there: dict[str, Any]) -> bool:
