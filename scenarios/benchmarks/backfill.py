@@ -55,7 +55,7 @@ def _duckdb(source: str, end_ms: int) -> float:
     """Return the seconds that the eight take from a source."""
     database = duckdb.connect()
     database.execute("SET threads TO 1")
-    database.execute(f"CREATE VIEW events AS SELECT * FROM {source}")  # noqa: S608 - our own
+    database.execute(f"CREATE VIEW events AS SELECT * FROM {source}")
     now = f"make_timestamp({end_ms * 1000})"
     began = time.perf_counter()
     for query in _queries(now):
@@ -97,7 +97,7 @@ async def _measure(events: int, profiles: int) -> None:
         file, parquet = folder / "events.ndjson", folder / "events.parquet"
         _bodies(log, file)
         source = f"read_json('{file}', format = 'newline_delimited', columns = {COLUMNS})"
-        duckdb.execute(f"COPY (SELECT * FROM {source}) TO '{parquet}' (FORMAT parquet)")  # noqa: S608 - our own
+        duckdb.execute(f"COPY (SELECT * FROM {source}) TO '{parquet}' (FORMAT parquet)")
         gathered = [_gathered(log, query, at_ms, canonical) for query in EIGHT]
         previewed = [_previewed(log, query, at_ms, canonical) for query in EIGHT]
         ndjson_s = _duckdb(source, at_ms)
