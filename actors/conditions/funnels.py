@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from actors.conditions.compare import CLOCKED, clocked, clocked_due_ms, compare
 from actors.conditions.compare import test as constant_test
+from actors.conditions.leaves import cap_of
 from actors.conditions.queries import FOREVER, Entity, Query, Record, State, reduce_values, reduced, session_start
 from actors.conditions.values import number_of, text_of
 from actors.language.tree import (
@@ -201,7 +202,7 @@ class Funnel(Query):
 
     def _comparison(self, comparison: Comparison, stream: Stream) -> Match:
         op = comparison.op
-        left = self._value(comparison.left, stream)
+        left = self._value(comparison.left, stream, cap_of(comparison))
         if op in CLOCKED:
             span = comparison.right[0]
             assert isinstance(span, Duration)
@@ -219,11 +220,14 @@ class Funnel(Query):
             holds = constant_test(op, tuple(right.value for right in comparison.right))  # type: ignore[union-attr]
             return lambda record, parent, view: holds(left(record, parent, view))
         rights = [self._value(right, stream) for right in comparison.right if not isinstance(right, Duration)]
+        if op == "equals":
+            return _equal(left, rights[0])
         return lambda record, parent, view: compare(
             op, left(record, parent, view), tuple(right(record, parent, view) for right in rights)
         )
 
-    def _value(self, value: Value, stream: Stream) -> Getter:
+    def _value(self, value: Value, stream: Stream, cap: int | None = None) -> Getter:
+        """Return what gives a value; `cap`: of a count, what is beyond it need not be told."""
         if isinstance(value, Literal):
             constant = value.value
             return lambda record, parent, view: constant
@@ -232,7 +236,8 @@ class Funnel(Query):
             self.traits.append(path)
             return lambda record, parent, view: view.entity.trait(path)
         if isinstance(value, Event):
-            return self._nested(self._stream(value, stream))
+            nested = self._stream(value, stream)
+            return self._nested(nested) if cap is None else _counted(nested, cap)
         if value.parent:
             assert stream.parent is not None, "only a nested event has a parent"
             place = stream.parent.field(value.path, isinstance(value, Context))
@@ -431,6 +436,43 @@ class Funnel(Query):
                 if edge is not None:
                     edges.append(edge)
         return edges
+
+
+def _equal(left: Getter, right: Getter) -> Match:
+    """Return `left = right`; two texts, as ids are, need no more than a look."""
+
+    def equal(record: Record, parent: Record | None, view: View) -> bool:
+        one, other = left(record, parent, view), right(record, parent, view)
+        if type(one) is str and type(other) is str:
+            return one == other
+        return compare("equals", one, (other,))
+
+    return equal
+
+
+def _counted(stream: Stream, cap: int) -> Getter:
+    """Return what counts a nested event's records for the record it is nested in, as far as `cap`."""
+    match, session_ms = stream.match, stream.event.expires_after_ms
+
+    def count(record: Record, _parent: Record | None, view: View) -> int:
+        records = _candidates(stream, record, view)
+        if session_ms is not None:
+            if match is not None:
+                records = [child for child in records if match(child, record, view)]
+            if not records:
+                return 0
+            return len(records) - session_start(records, 0, len(records), session_ms, view.now_ms)
+        if match is None:
+            return len(records)
+        found = 0
+        for child in records:
+            if match(child, record, view):
+                found += 1
+                if found >= cap:
+                    break
+        return found
+
+    return count
 
 
 def _passes(record: Record, passes: bool) -> bool:
