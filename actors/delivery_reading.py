@@ -17,6 +17,7 @@ from actors.delivery_plan import State
 from actors.delivery_source import EffectSource, Item, Linked
 from eventlog.entries import DefinitionDeleted, Entered, Erased, Exited, IdAdded, Merged, RegulationSaved, TraitComputed
 
+ABSORBED_MAX: Final = 10_000  # profiles; their last effects follow the merge at once
 SLICES_A_TURN: Final = 4  # so that one that is behind lets the others work too
 
 
@@ -38,6 +39,7 @@ class Reader:
         self.by_definition: dict[int, list[Connection]] = {}
         self.noted_until_seq = 0  # entries up to it were made while the destination was off
         self.is_list = False
+        self._absorbed: dict[int, None] = {}  # lately; what is said of them after the merge, their survivor says too
         self.waits = False  # for the space to fold what is next
 
     def configure(self, destination: Destination, connections: Iterable[Connection], *, is_list: bool) -> None:
@@ -98,8 +100,8 @@ class Reader:
         """Take an entry in; False: not yet, what it says of a profile is not folded."""
         what = item.what
         match what:
-            case Exited() if what.merged_into:
-                pass  # the survivor is a member, and has taken over what was told
+            case Exited() if what.merged_into:  # told since the merge: the survivor, a member, takes that over too
+                return self._merged(item, what.merged_into, (what.entity,), of=[what.entity])
             case Entered() | Exited():
                 self._change(item, what.entity, what.definition, isinstance(what, Entered), what.at_ms)
             case TraitComputed():
@@ -110,11 +112,7 @@ class Reader:
                         return False
                     self._add(Job("renew", item.seq, what.entity, at_ms=item.recorded_ms), item.seq)
             case Merged():
-                if self._concerns([what.survivor, *what.absorbed]):
-                    if self._profiles.folded_seq() < item.seq:
-                        return False
-                    job = Job("merge", item.seq, what.survivor, at_ms=item.recorded_ms, absorbed=what.absorbed)
-                    self._add(job, item.seq)
+                return self._merged(item, what.survivor, what.absorbed, of=[what.survivor, *what.absorbed])
             case Erased():
                 internal = what.regulation in self._ledger.state.internal
                 self._add(Job("erase", item.seq, what.entity, value=internal, at_ms=item.recorded_ms), item.seq)
@@ -126,12 +124,24 @@ class Reader:
                 self._deleted(item, what)
         return True
 
+    def _merged(self, item: Item, survivor: int, absorbed: tuple[int, ...], *, of: list[int]) -> bool:
+        self._absorbed.update(dict.fromkeys(absorbed))
+        while len(self._absorbed) > ABSORBED_MAX:
+            del self._absorbed[next(iter(self._absorbed))]
+        if self._concerns(of):
+            if self._profiles.folded_seq() < item.seq:
+                return False
+            self._add(Job("merge", item.seq, survivor, at_ms=item.recorded_ms, absorbed=absorbed), item.seq)
+        return True
+
     def _concerns(self, entities: list[int]) -> bool:
         if any(self._lanes.lane_of(entity) is not None for entity in entities):
             return True
         return self._ledger.known(list(self._planner.connections), entities)
 
     def _change(self, item: Item, entity: int, definition: int, value: Any, at_ms: int) -> None:
+        if entity in self._absorbed:
+            return
         for connection in self.by_definition.get(definition, ()):
             if item.seq <= connection.since_seq:
                 continue

@@ -171,3 +171,16 @@ async def test_what_was_connected_and_removed_leaves_no_rows() -> None:
         assert it.log.range(SENT) == []
         await it.until(HOUR_MS)
         assert len([one for one in it.receiver.seen if one.status == 503]) == 1
+
+
+async def test_a_merge_leaves_the_joined_value_of_a_trait_as_the_last_word() -> None:
+    for seed in range(8):
+        async with stage() as it:
+            trait = await it.trait("Orders", "event('Bought').count()")
+            await it.connect(trait, await it.webhook(rate=2, burst=1), sendTrack=False)
+            visit = {"type": "track", "anonymousId": "v", "event": "Bought"}
+            await it.send(track("ann", "Bought"), *[visit] * (1 + seed % 3), step=seed % 2 == 0)
+            await it.send({"type": "identify", "userId": "ann", "anonymousId": "v", "traits": {}}, step=False)
+            await it.send(visit, step=False)
+            await it.until(HOUR_MS)
+            assert it.receiver.taken("identify")[-1] == ("ann", f"orders={3 + seed % 3}")
