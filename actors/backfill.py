@@ -15,7 +15,7 @@ import structlog
 
 from actors.conditions.program import Asked, Node
 from actors.entities import User
-from actors.history import States, gather
+from actors.history import Canonical, States, gather
 from eventlog.entries import Definition, DefinitionFailed, DefinitionSwitched
 from eventlog.errors import LogError, TurnoutError
 from eventlog.memory import MemoryLog
@@ -81,21 +81,22 @@ class Backfills:
         number = wanted.number
         self.running, self.progress, self.started_ms = number, 0.0, space.clock.now_ms()
         try:
-            await space.settle()
+            await space.caught_up()
             shadow = space.shadow_of(number)
             missing = [a for a in space.asked_of(shadow) if a.index in space.incomplete]
-            states = await self._gather(wanted, missing)
+            states = await self._gather(wanted, self._by_seq(missing))
             await self._merge(wanted, missing, states)
             everyone = number in self._restarted or self._asks_everyone(shadow, missing)
             self._found[number] = None if everyone else set(states)
             await space.record([DefinitionSwitched(number, wanted.version)])
+            await space.caught_up()
         except CancelledError:
-            self.is_merging = False
+            log.info("backfill_cancelled", definition=wanted.key)
         except LogError as error:
-            self.is_merging = False
             log.error("backfill_failed", definition=wanted.key, error=str(error))
             await self._fail(wanted, str(error))
         finally:
+            self.is_merging = False  # also where the switch came to nothing: it was deleted, or edited since
             self.running = None
             self._ended.set()
             self._ended = anyio.Event()
@@ -103,25 +104,35 @@ class Backfills:
     async def _fail(self, wanted: Definition, reason: str) -> None:
         try:
             await self._space.record([DefinitionFailed(wanted.number, wanted.version, reason)])
+            await self._space.caught_up()
         except LogError:
             await self._wake.wait()  # the disk is full: try again when something happens
 
-    async def _gather(self, wanted: Definition, missing: list[Asked]) -> States:
-        if not missing:
-            return {}
-        space = self._space
-        if isinstance(space.log, MemoryLog):
-            return self.gather_now(missing)
-        return await anyio.to_thread.run_sync(lambda: self.gather_now(missing, wanted), abandon_on_cancel=True)
-
-    def gather_now(self, missing: Iterable[Asked], wanted: Definition | None = None) -> States:
-        """Return the missing past of questions, at once."""
-        space = self._space
-        states: States = {}
+    def _by_seq(self, missing: Iterable[Asked]) -> dict[int, list[Asked]]:
+        """Return questions by the place in the log up to which their past is missing."""
         by_seq: dict[int, list[Asked]] = {}
         for asked in missing:
-            by_seq.setdefault(space.incomplete[asked.index], []).append(asked)
-        for until_seq, several in by_seq.items():
+            by_seq.setdefault(self._space.incomplete[asked.index], []).append(asked)
+        return by_seq
+
+    async def _gather(self, wanted: Definition, missing: dict[int, list[Asked]]) -> States:
+        space = self._space
+        at_ms, canonical = space.partition.now_ms, space.identity.canonical_map()
+        if not missing:
+            return {}
+        if isinstance(space.log, MemoryLog):
+            return self._gather_now(missing, at_ms, canonical)
+        return await anyio.to_thread.run_sync(
+            lambda: self._gather_now(missing, at_ms, canonical, wanted), abandon_on_cancel=True
+        )
+
+    def _gather_now(
+        self, missing: dict[int, list[Asked]], at_ms: int, canonical: Canonical, wanted: Definition | None = None
+    ) -> States:
+        """Return the missing past of questions, by who is who; in another thread, where the log is a file."""
+        space = self._space
+        states: States = {}
+        for until_seq, several in missing.items():
 
             def hear(seq: int, /, until: int = until_seq) -> None:
                 self.progress = min(1.0, seq / max(1, until))
@@ -132,8 +143,8 @@ class Backfills:
                 space.log,
                 several,
                 until_seq=until_seq,
-                at_ms=space.partition.now_ms,
-                canonical=space.identity.canonical_map(),
+                at_ms=at_ms,
+                canonical=canonical,
                 progress=hear,
             )
             for entity, mine in found.items():
@@ -148,17 +159,17 @@ class Backfills:
         async with space.still:
             self.is_merging = True
         for place, (entity, mine) in enumerate(states.items()):
-            self._add(entity, mine)
+            self._add(space.identity.canonical(entity), mine)
             if place % MERGE_SLICE == MERGE_SLICE - 1:
                 await anyio.lowlevel.checkpoint()
         for asked in missing:
             space.incomplete.pop(asked.index, None)
 
     def _add(self, entity: int, mine: "dict[int, object]") -> None:
-        space = self._space
-        found = space.partition.find(space.identity.canonical(entity))
+        partition = self._space.partition
+        found = partition.find(entity)
         if found is not None:
-            space.partition.add_history(found, mine)
+            partition.add_history(found, mine)
 
     def _asks_everyone(self, number: int, missing: list[Asked]) -> bool:
         """Tell whether others than those with a gathered past may be members."""
@@ -180,26 +191,29 @@ class Backfills:
 
     # -- in the fold -------------------------------------------------------------------------------------------------
 
-    def switch(self, number: int) -> None:
-        """Make the version decide; part of folding `DefinitionSwitched`."""
+    def switch(self, number: int, seq: int) -> None:
+        """Make the version decide; part of folding `DefinitionSwitched`.
+
+        Rests on nothing but what is folded, so that a fold after a restart tells the same: identity may be ahead.
+        """
         space = self._space
         partition = space.partition
         node = partition.program.nodes[number]
         missing = [asked for asked in space.asked_of(number) if asked.index in space.incomplete]
         if missing:  # a restart between gathering and this entry
-            for entity, mine in self.gather_now(missing).items():
-                self._add(entity, mine)
+            then = space.identity.canonical_map(seq)
+            for one, mine in self._gather_now(self._by_seq(missing), partition.now_ms, then).items():
+                self._add(one, mine)
             for asked in missing:
                 space.incomplete.pop(asked.index, None)
         found = self._found.pop(number, None)
         self._restarted.discard(number)
         if found is None:
-            numbers = space.everyone()
+            numbers: Iterable[int] = space.everyone()
         else:  # those with a past, those heard of meanwhile, and those who were members
             numbers = sorted({*found, *partition.changed, *space.touched, *partition.members.get(number, ())})
         for one in numbers:
-            entity_of = partition.find(space.identity.canonical(one))
-            if entity_of is not None:
-                partition.ask(entity_of, node)
+            entity = partition.find(one)
+            if entity is not None:
+                partition.ask(entity, node)
         partition.settle()
-        self.is_merging = False

@@ -98,6 +98,7 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: S
         return []
     numbers: dict[int, Definition] = {}
     values: dict[int, dict[int, Any]] = {}
+    lived: set[int] = set()  # those that ever had values
     gone: list[LeftBehind] = []
     last_entity = 0
     for commit in space.log.read(0, until_seq):
@@ -113,7 +114,9 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: S
                 values[fact.definition].pop(fact.entity, None)
             elif isinstance(fact, TraitComputed) and fact.definition in values:
                 values[fact.definition][fact.entity] = fact.value
-            elif isinstance(fact, DefinitionDeleted) and fact.number in values:
+            elif isinstance(fact, DefinitionSwitched):
+                lived.add(fact.number)
+            elif isinstance(fact, DefinitionDeleted) and fact.number in values and fact.number in lived:
                 merged = _merged(values[fact.number], canonical)
                 gone.append(_left(numbers[fact.number], merged, commit.at_ms, seq, last_entity))
     return gone

@@ -266,7 +266,7 @@ class Space(SpaceCore):
         edit_of: str | None = None,
     ) -> Preview:
         """Evaluate a definition on all of history without creating it; `sample` None lists every member."""
-        await self.settle()
+        await self.caught_up()
         return await questions.preview(
             self,
             query,
@@ -289,7 +289,7 @@ class Space(SpaceCore):
         known_ms: int | None = None,
     ) -> list[tuple[int, int]]:
         """Return (entity, since_ms) of an audience's members, in order of entity, those after `after`."""
-        await self.settle()
+        await self.caught_up()
         return await questions.members(self, id_or_key, after=after, limit=limit, at_ms=at_ms, known_ms=known_ms)
 
     async def size_history(self, id_or_key: str) -> list[tuple[int, int, int]]:
@@ -301,7 +301,7 @@ class Space(SpaceCore):
         self, id_or_key: str, entity: int, *, at_ms: int | None = None, known_ms: int | None = None
     ) -> dict[str, Any]:
         """Return the definition's tree with each part's truth and what it rests on."""
-        await self.settle()
+        await self.caught_up()
         return await explain(self, id_or_key, entity, at_ms=at_ms, known_ms=known_ms)
 
     def find(self, collection: Collection, id_type: str, value: str, *, known_seq: int | None = None) -> int | None:
@@ -322,7 +322,7 @@ class Space(SpaceCore):
 
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""
-        await self.settle()
+        await self.caught_up()
         return await questions.traits_of(self, entity, at_ms, known_ms)
 
     async def events_of(self, entity: int) -> list[dict[str, Any]]:
@@ -331,12 +331,12 @@ class Space(SpaceCore):
 
     async def accounts_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the accounts a user belongs to."""
-        await self.settle()
+        await self.caught_up()
         return await questions.accounts_of(self, entity, at_ms, known_ms)
 
     async def users_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[int]:
         """Return the users of an account."""
-        await self.settle()
+        await self.caught_up()
         return await questions.users_of(self, entity, at_ms, known_ms)
 
     def accounts_now(self, entity: int) -> list[int]:
@@ -382,7 +382,7 @@ class Space(SpaceCore):
         self, id_or_key: str, *, at_ms: int | None = None, known_ms: int | None = None
     ) -> list[tuple[int, Any]]:
         """Return (entity, value) of a computed trait, in order of entity, of all that have one."""
-        await self.settle()
+        await self.caught_up()
         return await questions.values(self, id_or_key, at_ms, known_ms)
 
     def changes(self, after_seq: int = 0) -> AsyncIterator[Commit]:

@@ -9,6 +9,7 @@ same order.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
@@ -332,7 +333,10 @@ class SpaceCore:
 
     async def close(self) -> None:
         """Store what is not yet stored; the log itself stays open."""
-        await self.settle()
+        self._failure = None
+        while self.is_busy and self._failure is None:
+            self._stir()
+            await self._turned.wait()
         last_seq = self.log.last_seq
         identity_changes = self.identity.pending_changes(last_seq)
         if identity_changes is not None:
@@ -418,7 +422,7 @@ class SpaceCore:
         partition, held = self.partition, self.definitions_held
         if isinstance(fact, DefinitionDeleted):
             node = partition.program.nodes.get(fact.number)
-            if node is not None:
+            if node is not None and held.held[fact.number].active is not None:  # else it never had a value
                 partition.leave_behind(node, node.key, seq)
         if not held.apply(fact, seq):
             return
@@ -429,13 +433,13 @@ class SpaceCore:
         used = {asked.index for asked in partition.program.asked.values()}
         self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
         if isinstance(fact, DefinitionSwitched):
-            self.backfills.switch(fact.number)
+            self.backfills.switch(fact.number, seq)
         elif isinstance(fact, DefinitionSaved):
             self.backfills.wake()
 
-    def everyone(self) -> list[int]:
-        """Return all entities."""
-        return sorted([*self.identity.entities("users"), *self.identity.entities("accounts")])
+    def everyone(self) -> range:
+        """Return the numbers that entities were given, as far as is folded: identity may be ahead. Some are no more."""
+        return range(1, self.partition.last_entity + 1)
 
     def shadow_of(self, number: int) -> int:
         """Return under which number the version that is to follow gathers."""
@@ -516,12 +520,19 @@ class SpaceCore:
         group.facts.append(refusal)
         return refusal
 
-    async def settle(self) -> None:
-        """Return once everything acknowledged so far has been folded and its effects are durable."""
-        self._failure = None
-        while self.is_busy and self._failure is None:
-            self._stir()
+    async def caught_up(self) -> None:
+        """Return once everything acknowledged so far has been folded: never waits for the disk, nor for what is new."""
+        seq = self.log.last_seq
+        while self.folded_seq < seq:
             await self._turned.wait()
+
+    async def settle(self) -> None:
+        """Return once everything acknowledged so far has been folded and its effects are durable.
+
+        What comes in meanwhile is not waited for. Where the disk fails it returns as well; the effects are kept.
+        """
+        with suppress(LogError):
+            await self.folded(self.log.last_seq)
 
     async def advance(self) -> None:
         """Fire every timer due by the clock's now, and return once the effects are durable."""

@@ -151,7 +151,8 @@ class Stage:
     def erase(self, user: str) -> list[Any]:
         """Forget a profile."""
         self.seq += 1
-        number = self.numbers.pop(user)
+        number = self.numbers[user]
+        self.numbers = {name: one for name, one in self.numbers.items() if one != number}
         self._commits = [self._without(commit, number) for commit in self._commits]
         self.partition.erase([number], self.seq)
         return self.told()
