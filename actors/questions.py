@@ -19,6 +19,7 @@ from actors.identity_past import WhoIsWho
 from actors.language import references
 from actors.space_api import EntityType, IdRow, Preview, TraitRow
 from eventlog.entries import (
+    KIND_NAMES,
     Definition,
     DefinitionDeleted,
     DefinitionFailed,
@@ -371,6 +372,7 @@ def events_of(space: "SpaceCore", entity: int) -> list[dict[str, Any]]:
     for event in sorted(events, key=lambda e: (e.event_ms, e.seq)):
         message = msgspec.json.decode(event.body)
         message |= {
+            "type": KIND_NAMES[event.kind],  # a single call says it in its path alone
             "seq": event.seq,
             "event_ms": event.event_ms,
             "received_ms": event.received_ms,
