@@ -43,6 +43,8 @@ class Held(Struct):
     latest: Definition
     active: Definition | None = None
     failure: str | None = None
+    disabled_seq: int = 0  # the entry that disabled what decides; 0: it was not
+    disabled_ms: int = 0
 
     @property
     def pending(self) -> bool:
@@ -101,12 +103,13 @@ class Definitions:
             if held is None:
                 self.held[definition.number] = Held(definition)
                 return True
-            return self._change(held, definition)
+            return self._change(held, definition, seq)
         if isinstance(fact, DefinitionSwitched):
             held = self.held.get(fact.number)
             if held is not None and held.latest.version == fact.version:
                 held.active = held.latest
                 held.failure = None
+                held.disabled_seq = 0
                 return True
         elif isinstance(fact, DefinitionFailed):
             held = self.held.get(fact.number)
@@ -117,14 +120,21 @@ class Definitions:
             return self.held.pop(fact.number, None) is not None
         return False
 
-    def _change(self, held: Held, definition: Definition) -> bool:
+    def _change(self, held: Held, definition: Definition, seq: int) -> bool:
         moved = definition.version != held.latest.version
         enabled = definition.enabled != held.latest.enabled
         held.latest = definition
         if moved:
             held.failure = None
-        elif held.active is not None:
+        active = held.active
+        if active is None:
+            return moved or enabled
+        if active.version == definition.version:
             held.active = definition
+        elif active.enabled and not definition.enabled:  # disabled with another change, or while one was applied
+            held.active = replace(active, enabled=False)
+        if active.enabled and not definition.enabled:
+            held.disabled_seq, held.disabled_ms = seq, definition.updated_ms
         return moved or enabled
 
     # -- what follows from it ----------------------------------------------------------------------------------------
