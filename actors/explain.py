@@ -46,7 +46,7 @@ async def explain(
 ) -> dict[str, Any]:
     """Return why an entity is or is not in an audience, or has the value it has of a computed trait."""
     time_ms, known_seq = questions.moment(space, at_ms, known_ms)
-    held = questions.definitions_at(space, known_seq)
+    held = await questions.definitions_at(space, known_seq)
     one = held.of(id_or_key)
     definition = one.active or one.latest
     world = await questions.hindsight_of(space, [definition], held, entity, time_ms, known_seq)

@@ -22,11 +22,11 @@ from eventlog.entries import (
     KIND_NAMES,
     Definition,
     DefinitionDeleted,
-    DefinitionFailed,
     DefinitionSaved,
     DefinitionSwitched,
     Entered,
     Exited,
+    IdAdded,
     Options,
     Rejected,
     TraitComputed,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from actors.space_core import SpaceCore
 
 DAY_MS: Final = 86_400_000
+REJECTED_STEP: Final = 10_000  # entries that are looked through for refusals at first
 DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
 
 
@@ -78,19 +79,20 @@ def who_was_who(space: "SpaceCore", known_seq: int | None) -> WhoIsWho:
 # -- the past --------------------------------------------------------------------------------------------------------
 
 
-def definitions_at(space: "SpaceCore", known_seq: int | None) -> Definitions:
+async def definitions_at(space: "SpaceCore", known_seq: int | None) -> Definitions:
     """Return the definitions, as they were once the log was known up to a sequence."""
     if known_seq is None:
         return space.definitions_held
-    then = Definitions()
-    for commit in space.log.read(0, known_seq):
-        first = commit.first_seq + len(commit.events)
-        for seq, fact in enumerate(commit.facts, first):
-            if seq <= known_seq and isinstance(
-                fact, DefinitionSaved | DefinitionSwitched | DefinitionFailed | DefinitionDeleted
-            ):
+
+    def work() -> Definitions:
+        then = Definitions()
+        for _, facts in space.log.read_facts(0, known_seq):
+            for seq, fact in facts:
                 then.apply(fact, seq)
-    return then
+        return then
+
+    found: Definitions = await off_loop(space, work)
+    return found
 
 
 def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: Sequence[int]) -> list[LeftBehind]:
@@ -102,10 +104,10 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: S
     lived: set[int] = set()  # those that ever had values
     gone: list[LeftBehind] = []
     last_entity = 0
-    for commit in space.log.read(0, until_seq):
-        last_entity = max([last_entity, *(e.profile for e in commit.events), *(e.account for e in commit.events)])
-        first = commit.first_seq + len(commit.events)
-        for seq, fact in enumerate(commit.facts, first):
+    for at_ms, facts in space.log.read_facts(0, until_seq):
+        # What a commit's events made known comes first in its fold.
+        last_entity = max([last_entity, *(fact.entity for _, fact in facts if isinstance(fact, IdAdded))])
+        for seq, fact in facts:
             if isinstance(fact, DefinitionSaved) and fact.definition.key in keys:
                 numbers[fact.definition.number] = fact.definition
                 values.setdefault(fact.definition.number, {})
@@ -119,7 +121,7 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: S
                 lived.add(fact.number)
             elif isinstance(fact, DefinitionDeleted) and fact.number in values and fact.number in lived:
                 merged = _merged(values[fact.number], canonical)
-                gone.append(_left(numbers[fact.number], merged, commit.at_ms, seq, last_entity))
+                gone.append(_left(numbers[fact.number], merged, at_ms, seq, last_entity))
     return gone
 
 
@@ -216,7 +218,7 @@ async def preview(
     """Evaluate a definition on all of history."""
     kind: Any = "trait" if trait else "audience"
     now_ms, known_seq = moment(space, at_ms, known_ms)
-    held = definitions_at(space, known_seq)
+    held = await definitions_at(space, known_seq)
     draft = Definition(
         number=DRAFT,
         id="draft",
@@ -262,7 +264,7 @@ async def members(
         chosen = sorted(entity for entity in now if entity > after)
         return [(entity, now[entity]) for entity in chosen[:limit]]
     time_ms, known_seq = moment(space, at_ms, known_ms)
-    then = definitions_at(space, known_seq)
+    then = await definitions_at(space, known_seq)
     held = then.of(id_or_key)
     definition = held.active or held.latest
     world = await hindsight(space, [definition], then, time_ms, known_seq)
@@ -276,8 +278,8 @@ async def size_history(space: "SpaceCore", id_or_key: str) -> list[tuple[int, in
 
     def work() -> list[tuple[int, int, int]]:
         days: dict[int, list[int]] = {}
-        for commit in space.log.read():
-            for fact in commit.facts:
+        for _, facts in space.log.read_facts():
+            for _, fact in facts:
                 if isinstance(fact, Entered | Exited) and fact.definition == number:
                     day = days.setdefault(fact.at_ms - fact.at_ms % DAY_MS, [0, 0])
                     day[isinstance(fact, Exited)] += 1
@@ -298,7 +300,7 @@ async def traits_of(space: "SpaceCore", entity: int, at_ms: int | None, known_ms
             return []
         return _trait_rows(space, now, space.definitions_held, space.partition.members)
     time_ms, known_seq = moment(space, at_ms, known_ms)
-    held = definitions_at(space, known_seq)
+    held = await definitions_at(space, known_seq)
     who = who_was_who(space, known_seq)
     wanted = [one.active or one.latest for one in held.held.values()]
     world = await hindsight_of(space, wanted, held, entity, time_ms, known_seq)
@@ -325,7 +327,7 @@ async def hindsight_of(
     living = {one.latest.key for one in held.held.values()}
     keys = {key for key in space.definitions_held.keys if key not in living}
     canonical = space.identity.canonical_map(known_seq)
-    behind = left_behind(space, keys, until_seq, canonical)
+    behind = await off_loop(space, lambda: left_behind(space, keys, until_seq, canonical))
     world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
     for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):
         columns = space.log.columns_at(seq)
@@ -420,7 +422,7 @@ async def values(space: "SpaceCore", id_or_key: str, at_ms: int | None, known_ms
                 found.append((entity, now.values[number]))
         return found
     time_ms, known_seq = moment(space, at_ms, known_ms)
-    then = definitions_at(space, known_seq)
+    then = await definitions_at(space, known_seq)
     held = then.of(id_or_key)
     definition = held.active or held.latest
     world = await hindsight(space, [definition], then, time_ms, known_seq)
@@ -431,13 +433,21 @@ async def values(space: "SpaceCore", id_or_key: str, at_ms: int | None, known_ms
 
 def rejected(space: "SpaceCore", before_seq: int | None, limit: int) -> list[tuple[int, int, Rejected]]:
     """Return (sequence, recorded ms, refusal), newest first."""
-    found = [
-        (seq, commit.at_ms, fact)
-        for commit in space.log.read(0, None if before_seq is None else before_seq - 1)
-        for seq, fact in enumerate(commit.facts, commit.first_seq + len(commit.events))
-        if isinstance(fact, Rejected) and (before_seq is None or seq < before_seq)
-    ]
-    return found[::-1][:limit]
+    until_seq = (space.log.last_seq + 1 if before_seq is None else before_seq) - 1
+    found: list[tuple[int, int, Rejected]] = []
+    step = REJECTED_STEP
+    while until_seq > 0 and len(found) < limit:  # from the end, further and further back
+        after_seq = max(0, until_seq - step)
+        found += reversed(
+            [
+                (seq, at_ms, fact)
+                for at_ms, facts in space.log.read_facts(after_seq, until_seq)
+                for seq, fact in facts
+                if isinstance(fact, Rejected)
+            ]
+        )
+        until_seq, step = after_seq, 2 * step
+    return found[:limit]
 
 
 def checked_options(options: Options) -> Options:

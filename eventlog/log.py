@@ -79,6 +79,14 @@ class Log(Protocol):
         Safe to call from another thread: it reads a snapshot through a connection of its own.
         """
 
+    def read_facts(
+        self, after_seq: int = 0, until_seq: int | None = None
+    ) -> Iterator[tuple[int, list[tuple[int, AnyFact]]]]:
+        """Yield of each commit with facts in (after_seq, until_seq] its `at_ms`, and those facts with their sequences.
+
+        Decodes nothing else. Safe to call from another thread.
+        """
+
     def scan(
         self,
         names: Iterable[tuple[int, str | None]] | None,

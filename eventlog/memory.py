@@ -21,6 +21,7 @@ from eventlog.reading import (
     commits_of,
     covering,
     edited_commit,
+    facts_of,
     grouped,
     views_of,
 )
@@ -96,6 +97,14 @@ class MemoryLog:
         until = self._until(until_seq)
         start = self._packs[self._index(after_seq + 1)].commit_seq if after_seq < until else 0
         return commits_of(self._views(start, after_seq, until), NAME)
+
+    def read_facts(
+        self, after_seq: int = 0, until_seq: int | None = None
+    ) -> Iterator[tuple[int, list[tuple[int, AnyFact]]]]:
+        """Yield of each commit when it was recorded, and its facts with their sequences."""
+        until = self._until(until_seq)
+        start = self._packs[self._index(after_seq + 1)].commit_seq if after_seq < until else 0
+        return facts_of(self._views(start, after_seq, until), NAME, after_seq, until)
 
     def scan(
         self, names: Iterable[tuple[int, str | None]] | None, after_seq: int = 0, until_seq: int | None = None

@@ -53,6 +53,25 @@ def commits_of(views: Iterable[PackView], path: str) -> Iterator[Commit]:
     return map(decode_packs, grouped(views, path))
 
 
+def facts_of(
+    views: Iterable[PackView], path: str, after_seq: int, until_seq: int
+) -> Iterator[tuple[int, list[tuple[int, AnyFact]]]]:
+    """Yield of each commit with facts in (after_seq, until_seq] when it was recorded, and those with their sequences.
+
+    Nothing else of a pack is decoded.
+    """
+    for of_commit in grouped(views, path):
+        found = [
+            (seq, fact)
+            for view in of_commit
+            if view.header.facts_count and view.header.last_seq > after_seq
+            for seq, fact in enumerate(view.facts(), view.header.first_seq + view.header.events_count)
+            if after_seq < seq <= until_seq
+        ]
+        if found:
+            yield of_commit[0].header.at_ms, found
+
+
 def grouped(views: Iterable[PackView], path: str) -> Iterator[list[PackView]]:
     """Yield the packs of each commit; the first pack has to be the first of its commit."""
     gathered: list[PackView] = []

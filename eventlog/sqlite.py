@@ -25,7 +25,7 @@ from eventlog.columns import EventColumns
 from eventlog.entries import ERASED, AnyFact, Commit, Event
 from eventlog.errors import LogCorruptError, LogError
 from eventlog.log import Changes, Key, Table
-from eventlog.reading import StoredPack, columns_of, commits_of, covering, edited_commit, grouped, views_of
+from eventlog.reading import StoredPack, columns_of, commits_of, covering, edited_commit, facts_of, grouped, views_of
 from eventlog.sqlite_errors import leaves_outcome_unknown, log_error, our_errors
 from eventlog.sqlite_file import (
     BUSY_TIMEOUT_S,
@@ -181,6 +181,13 @@ class SqliteLog:
     def read(self, after_seq: int = 0, until_seq: int | None = None) -> Iterator[Commit]:
         """Yield the commits that hold entries after `after_seq`, whole, up to and with `until_seq`, in order."""
         return commits_of(self._packs("commit_seq", after_seq, self._until(until_seq)), str(self.path))
+
+    def read_facts(
+        self, after_seq: int = 0, until_seq: int | None = None
+    ) -> Iterator[tuple[int, list[tuple[int, AnyFact]]]]:
+        """Yield of each commit when it was recorded, and its facts with their sequences."""
+        until = self._until(until_seq)
+        return facts_of(self._packs("commit_seq", after_seq, until), str(self.path), after_seq, until)
 
     def scan(
         self, names: Iterable[tuple[int, str | None]] | None, after_seq: int = 0, until_seq: int | None = None

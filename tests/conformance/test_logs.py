@@ -116,6 +116,21 @@ async def test_a_read_gives_the_whole_commits_that_hold_the_entries_asked_for(
     assert scanned(log, None, after, until) == [e for e in EVENTS if after < e.seq <= limit]
 
 
+@pytest.mark.parametrize("after", [0, 1, 4, 5, 703, 704, 10_000])
+@pytest.mark.parametrize("until", [None, 0, 4, 5, 704, 10_300, 20_000])
+async def test_facts_alone_are_read_with_their_sequences(log: Log, after: int, until: int | None) -> None:
+    many = tuple(Entered(i, 1, START_MS + i, 1) for i in range(10_000))
+    written = [commit(1, 3, [Ticked(1)]), commit(5, 700), commit(705, 2, many), commit(10_707, 0, [Ticked(2)])]
+    await log.append(written)
+    limit = log.last_seq if until is None else until
+    expected = []
+    for one in written:
+        first = one.first_seq + len(one.events)
+        facts = [(seq, fact) for seq, fact in enumerate(one.facts, first) if after < seq <= limit]
+        expected += [(one.at_ms, facts)] if facts else []
+    assert list(log.read_facts(after, until)) == expected
+
+
 async def test_commits_are_numbered_without_a_gap(log: Log) -> None:
     await log.append([commit(1, 2)])
     with pytest.raises(AssertionError):
