@@ -27,7 +27,10 @@ async def take(log: MemoryLog, seen: SeenIds, message_id: str, now_ms: int) -> b
     return True
 
 
-steps = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdef"), st.sampled_from(["", "restart"])), max_size=40)
+steps = st.lists(
+    st.tuples(st.sampled_from([0, 1, 3, 7, 8]), st.sampled_from("abcdef"), st.sampled_from(["", "restart"])),
+    max_size=40,
+)
 
 
 @given(steps, st.integers(0, 4))
@@ -62,6 +65,17 @@ async def test_an_id_is_taken_again_exactly_when_the_window_has_passed(
     assert not await take(log, seen, "m", 5999)
     assert await take(log, seen, "m", 6000)
     assert not await take(log, seen, "m", 6999)
+
+
+async def test_an_id_taken_again_outlives_its_first_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first receipt moves to the tables while the second is still in the dict."""
+    monkeypatch.setattr(seen_module, "RECENT_IDS", 1)
+    log = MemoryLog()
+    seen = SeenIds(log, WINDOW_MS)
+    assert await take(log, seen, "m", 1000)
+    assert await take(log, seen, "m", 1008)
+    assert await take(log, seen, "other", 1009)
+    assert not await take(log, seen, "m", 1010)
 
 
 async def test_ids_with_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,6 +374,21 @@ def test_every_result_code_of_sqlite_becomes_the_error_that_is_meant(tmp_path: P
     assert type(log_error(error, tmp_path / "space.log")) is MEANT.get(RESULT_CODES[code][7:], LogError)
 
 
+async def test_an_append_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "space.log"
+    async with opened(path) as log:
+        await log.append([commit(1, 1)])
+        broken = Changes("p", 2, puts=((META, [(("a",), b"x"), (("b",), None)]),))  # type: ignore[list-item]
+        with pytest.raises(LogError, match="NOT NULL"):
+            await log.append([commit(2, 1)], [broken])
+        assert log.last_seq == 1
+        assert log.get(META, ("a",)) is None
+        await log.append([commit(2, 3)])
+    async with opened(path) as log:
+        assert [c.last_seq for c in log.read()] == [1, 4]
+        assert log.cursor("p") == 0
+
+
 async def test_a_locked_file_is_an_error_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "space.log"
