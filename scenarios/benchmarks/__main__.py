@@ -16,6 +16,7 @@ BENCHMARKS: Final = (
     "state",
     "memory",
     "backfill",
+    "deliver",
     "identity",
     "account",
     "merge",
