@@ -97,8 +97,15 @@ class LeftBehind(Struct, frozen=True):
 class Hindsight:
     """A world seen from one moment: all entities with their states, and what holds of them."""
 
-    def __init__(self, specs: Iterable[Spec], at_ms: int, left_behind: Iterable[LeftBehind] = ()) -> None:
+    def __init__(
+        self,
+        specs: Iterable[Spec],
+        at_ms: int,
+        left_behind: Iterable[LeftBehind] = (),
+        frozen: Mapping[int, Mapping[int, Any]] | None = None,
+    ) -> None:
         self.at_ms = at_ms
+        self._frozen = frozen or {}  # what disabled definitions say, by number and entity
         self.program = Program()
         self.program.set_definitions(specs)
         self.users: dict[int, User] = {}
@@ -239,14 +246,26 @@ class Hindsight:
                 entity.bits |= leaf.mask
 
     def _ask_node(self, node: Node, has_ids: HasIds) -> None:
+        frozen = self._frozen.get(node.number)
         for entity in self.of_scope(node.scope):
-            if node.asked is not None:
+            if frozen is not None:
+                self._say_frozen(entity, node, frozen.get(entity.number))
+            elif node.asked is not None:
                 value = self._trait_value(entity, node, has_ids)
                 if value is not None:
                     entity.values[node.number] = value
             elif node.truth(entity.bits) and self._counts(entity, node, has_ids):
                 entity.inside.add(node.number)
                 self._tell(entity, node)
+
+    def _say_frozen(self, entity: Entity, node: Node, value: Any) -> None:
+        if value is None:
+            return
+        if node.asked is not None:
+            entity.values[node.number] = value
+        else:
+            entity.inside.add(node.number)
+            self._tell(entity, node)
 
     @staticmethod
     def _counts(entity: Entity, node: Node, has_ids: HasIds) -> bool:
@@ -281,6 +300,13 @@ class Hindsight:
     def entity(self, number: int) -> Entity | None:
         """Return an entity by number."""
         return self.users.get(number) or self.accounts.get(number)
+
+    def value(self, number: int, definition: int) -> Any:
+        """Return what a definition says of an entity: true for a member, a trait's value, None for neither."""
+        entity = self.entity(number)
+        if entity is None:
+            return None
+        return True if definition in entity.inside else entity.values.get(definition)
 
     def members(self, number: int) -> list[int]:
         """Return the entities in an audience, or with a value of a computed trait, in order."""

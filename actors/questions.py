@@ -163,6 +163,45 @@ async def off_loop(space: "SpaceCore", work: Callable[[], Any]) -> Any:
     return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
+async def frozen_values(
+    space: "SpaceCore",
+    definitions: Iterable[Definition],
+    held: Definitions,
+    at_ms: int,
+    canonical: Sequence[int],
+    entities: Iterable[int] | None = None,
+) -> dict[int, dict[int, Any]]:
+    """Return what those of the definitions that are disabled say, by entity (all, or these): what they said then.
+
+    Of an earlier time they say what was known of it when they were disabled; one that was never enabled says nothing.
+    """
+    frozen: dict[int, dict[int, Any]] = {}
+    for definition in definitions:
+        if definition.enabled:
+            continue
+        number = definition.number
+        values = frozen[number] = {}
+        one = held.held.get(number)
+        if one is None or not one.disabled_seq:
+            continue
+        known_seq = one.disabled_seq - 1
+        then = await definitions_at(space, known_seq)
+        deciding = then.held[number].active
+        if deciding is None:
+            continue
+        time_ms = min(at_ms, one.disabled_ms)
+        if entities is None:
+            worlds = [await hindsight(space, [deciding], then, time_ms, known_seq)]
+        else:
+            who = who_was_who(space, known_seq)
+            halves = {who.canonical(entity) for entity in entities}
+            worlds = [await hindsight_of(space, [deciding], then, half, time_ms, known_seq) for half in sorted(halves)]
+        for world in worlds:
+            values.update((entity, world.value(entity, number)) for entity in world.members(number))
+        frozen[number] = _merged(values, canonical)
+    return frozen
+
+
 async def hindsight(
     space: "SpaceCore",
     wanted: Iterable[Definition],
@@ -183,12 +222,13 @@ async def hindsight(
     canonical = space.identity.canonical_map(known_seq)
     living = {one.latest.key for one in held.held.values()}
     keys = {key for d in definitions for key in references(tree_of(d.query, d.entity_type, d.kind))}
+    frozen = await frozen_values(space, definitions, held, at_ms, canonical)
 
     def work() -> Hindsight:
         used = space.definitions_held.keys
         looked_at = used if in_full else [key for key in used if key in keys]
         behind = left_behind(space, {key for key in looked_at if key not in living}, until_seq, canonical)
-        world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
+        world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)
         if in_full:
             world.needs_everyone = world.needs_traits = world.needs_groups = True
         world.scan(space.log, until_seq, canonical)
@@ -248,10 +288,9 @@ async def preview(
 
 
 def moment(space: "SpaceCore", at_ms: int | None, known_ms: int | None) -> tuple[int, int | None]:
-    """Return the time asked about, and up to which sequence the log is known then (None: all of it)."""
-    if known_ms is None:
-        return (space.clock.now_ms() if at_ms is None else at_ms), None
-    return (known_ms if at_ms is None else at_ms), space.log.seq_at(known_ms)
+    """Return the time asked about (now, unless said), and up to which sequence the log is known (None: all of it)."""
+    known_seq = None if known_ms is None else space.log.seq_at(known_ms)
+    return (space.clock.now_ms() if at_ms is None else at_ms), known_seq
 
 
 async def members(
@@ -328,7 +367,8 @@ async def hindsight_of(
     keys = {key for key in space.definitions_held.keys if key not in living}
     canonical = space.identity.canonical_map(known_seq)
     behind = await off_loop(space, lambda: left_behind(space, keys, until_seq, canonical))
-    world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind)
+    frozen = await frozen_values(space, definitions, held, at_ms, canonical, [now, *who.absorbed_by(now)])
+    world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)
     for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):
         columns = space.log.columns_at(seq)
         if columns is not None:
