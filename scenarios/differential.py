@@ -17,9 +17,10 @@ from typing import Final
 
 import anyio
 
+from scenarios.answers import with_answers
 from scenarios.expectations import Failure
 from scenarios.format import Scenario
-from scenarios.generator import random_scenario, with_answers
+from scenarios.generator import random_scenario
 from scenarios.reference_run import run_on_reference
 from scenarios.runner import run_scenario
 from scenarios.shrink import shrink, write_found

@@ -183,7 +183,8 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
 
     def __post_init__(self) -> None:
         """Refuse what is none or more than one fault."""
-        given = [name for name in _FAULTS if getattr(self, name) not in (None, False)]
+        values = {name: getattr(self, name) for name in _FAULTS}
+        given = [name for name, value in values.items() if value is not None and value is not False]
         if len(given) != 1:
             raise ValueError(f"expected one of {', '.join(_FAULTS)} (status with destination), found {given or 'none'}")
         if (self.destination is None) != (self.status is None) or (self.status is None and self.for_ is not None):

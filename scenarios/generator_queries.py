@@ -15,18 +15,22 @@ from msgspec import Struct
 UNIT_HOURS: Final = 6  # all times and windows are multiples of it
 NAMES: Final = ("A", "B", "C")
 PAGE_NAMES: Final = ("P", "Q")
-PROPERTIES: Final = ("p", "q", "n", "o.k", "when")
+DOTTED: Final = "d.t"  # a name with a dot in it
+PROPERTIES: Final = ("p", "p", "q", "q", "n", "n", "o.k", "o", "when", "d\\.t")
 CONTEXTS: Final = ("c", "page.url")
-TRAITS: Final = ("t", "s", "o.k", "when")
+TRAITS: Final = ("t", "t", "s", "s", "o.k", "when", "d\\.t", "email")
 SOURCES: Final = ("web", "app")
-TEXTS: Final = ("x", "y", "1", "2", "10", "true", "")
-NUMBERS: Final = ("0", "1", "2", "3", "10", "-1", "2.5", "1e1")
-DATES: Final = ("2026-03-01", "2026-03-02T06:00:00Z", "2026-03-03T01:00:00+01:00", "2026-03-04T12:00:00")
-PATTERNS: Final = ("x", "^1", "y$", "^$", "[0-9]+")
+TEXTS: Final = ("x", "y", "1", "2", "10", "true", "", "e1@x.io", "1e1", "é", "2026-03-01")
+NUMBERS: Final = ("0", "1", "2", "3", "10", "-1", "2.5", "1e1", "2.0", "1000000000000000", "0.3")
+DATES: Final = (
+    *("2026-03-01", "2026-03-02T06:00:00Z", "2026-03-03T01:00:00+01:00", "2026-03-04T12:00:00"),
+    "2026-03-02T06:00:00.001Z",
+)
+PATTERNS: Final = ("x", "^1", "y$", "^$", "[0-9]+", "(?i)X", ".", "^e1@")
 ORDER: Final = (("> ", "greater_than"), (">= ", "at_least"), ("< ", "less_than"), ("<= ", "at_most"))
 SPANS: Final = ("within_last", "within_next", "before_last", "after_next")
 DEPTH_MAX: Final = 3
-NESTED_MAX: Final = 2
+NESTED_MAX: Final = 3
 
 EntityType = OneOf["USERS", "ACCOUNTS"]
 
@@ -73,8 +77,12 @@ class Queries:
 
     def duration(self) -> str:
         """Return a duration of one to eight units."""
-        units = self.rng.choice((1, 1, 2, 4, 4, 8))
+        units = self.rng.choice((1, 1, 2, 4, 4, 8, 0, 28))
         hours = units * UNIT_HOURS
+        if hours == 168 and self.chance(0.5):
+            return "1 week"
+        if self.chance(0.05):
+            return f"{hours * 3600} seconds"
         if hours % 24 == 0 and self.chance(0.7):
             return f"{hours // 24} day{'s' if self.chance(0.7) else ''}"
         return f"{hours} hours" if self.chance(0.8) else f"{hours * 60} minutes"
@@ -115,9 +123,11 @@ class Queries:
         if place.nested:
             leaves += [self.property_comparison] * 4
         if place.nested < NESTED_MAX:
-            leaves += [self.event_comparison] * (1 if place.nested else 5)
-        if self.audiences and not place.nested:
+            leaves += [self.event_comparison] * (2 if place.nested else 5)
+        if self.audiences:
             leaves.append(self.reference)
+        if self.chance(0.05):
+            leaves.append(self.literal_comparison)
         return leaves
 
     def junction(self, place: Place) -> str:
@@ -144,6 +154,10 @@ class Queries:
         """Return a comparison of a trait."""
         return self.comparison(f"trait({self.quoted(self.rng.choice(self.traits))})", place)
 
+    def literal_comparison(self, place: Place) -> str:
+        """Return a comparison of a constant."""
+        return self.comparison(f"literal({self.literal()})", place)
+
     def property_comparison(self, place: Place) -> str:
         """Return a comparison of a property or a context field of the event."""
         return self.comparison(self.field(parent=False), place)
@@ -154,9 +168,11 @@ class Queries:
         reducer, kind = self.reducer(place)
         value = chain + reducer
         if kind == "count":
+            if self.chance(0.1):
+                return self.compared_number(value, place)
             return f"{value} {self.rng.choice(('>=', '>=', '>=', '=', '<', '!='))} {self.rng.choice('0011123')}"
         if kind == "list":
-            return value + self.rng.choice((".exists()", ".absent()"))
+            return value + self.rng.choice((".exists()", ".absent()", f".count() {self.rng.choice(('>=', '='))} 2"))
         if kind == "number":
             return self.compared_number(value, place)
         return self.comparison(value, place)
@@ -178,8 +194,15 @@ class Queries:
         if place.nested > 1:
             choices += [lambda: self.field(parent=True)] * 3
         if place.nested < NESTED_MAX:
-            choices.append(lambda: f"{self.chain(place)}.count()")
+            choices.append(lambda: self.chain(place) + self.number_reducer(place))
         return self.rng.choice(choices)()
+
+    def number_reducer(self, place: Place) -> str:
+        """Return a reducer that gives something that may stand on the right side of a comparison."""
+        while True:
+            text, kind = self.reducer(place)
+            if kind != "list":
+                return text
 
     def compared_number(self, value: str, place: Place) -> str:
         """Return a comparison of what is a number or nothing."""
@@ -235,7 +258,7 @@ class Queries:
 
     def called(self) -> str:
         """Return which calls are asked about."""
-        if self.chance(0.8):
+        if self.chance(0.85):
             return f"event({self.quoted(self.rng.choice(NAMES))})"
         name = self.quoted(self.rng.choice(PAGE_NAMES))
         return self.rng.choice(("event()", "page()", "screen()", f"page({name})", f"screen({name})"))

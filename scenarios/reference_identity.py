@@ -22,7 +22,6 @@ MERGES_MAX: Final = 100  # contract, section 2
 ACCOUNT_MERGES_MAX: Final = 0  # an account's ids never join two accounts
 DEVICE_FIELDS: Final = (("id", "id"), ("advertisingId", "idfa"), ("token", "push_token"))
 SYSTEMS: Final = ("ios", "android")
-TIMES: Final = ("timestamp", "originalTimestamp", "sentAt")
 OBJECTS: Final = ("properties", "context", "traits")
 EPOCH_MS_LEAST: Final = 100_000_000_000  # a smaller number is no time in milliseconds
 CALLS: Final = ("track", "page", "screen", "identify", "group", "alias")
@@ -266,7 +265,10 @@ def wrong_field(message: dict[str, Any]) -> str | None:
     for name in OBJECTS:
         if not isinstance(message.get(name), dict | None):
             return f"{name} is no object"
-    for name in TIMES:
+    original = "timestamp" if message.get("originalTimestamp") is None else "originalTimestamp"
+    if message.get(original) is None:  # the time of receipt counts, whatever else is written
+        return None
+    for name in (original, "sentAt"):
         if message.get(name) is not None and time_of(message[name]) is None:
             return f"unreadable {name}"
     return None

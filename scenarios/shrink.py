@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from actors.language import tree
 from actors.language.printer import print_query
 from eventlog.errors import QueryError
+from scenarios.answers import with_answers
 from scenarios.format import AudienceSpec, EditSpec, Scenario, Step, TraitSpec, dumps, listed
-from scenarios.generator import with_answers
 from scenarios.reference_run import RefusedChange, meaning_of
 
 ATTEMPTS_MAX: Final = 3_000  # ours: smaller is nicer, but somebody waits
 FOUND: Final = Path(__file__).parent / "found"
 KEEP: Final = ("type", "userId", "anonymousId", "groupId", "previousId", "event")  # without one of these it is refused
-STEP_PARTS: Final = ("send", "define", "edit", "delete")
+STEP_PARTS: Final = ("send", "define", "edit", "delete", "fault", "expect")
 
 _EVENT_WITHOUT: Final[dict[str, Any]] = {
     **dict.fromkeys(("where", "since_ms", "until_ms", "expires_after_ms")),

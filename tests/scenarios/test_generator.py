@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from actors.language.parser import parse
+from scenarios.answers import with_answers
 from scenarios.format import Scenario, listed, load
-from scenarios.generator import random_scenario, with_answers
+from scenarios.generator import random_scenario
 from scenarios.generator_queries import EntityType, Queries
 from scenarios.reference_run import run_on_reference
 from scenarios.shrink import shrink, write_found
@@ -64,7 +65,7 @@ def test_a_failing_world_is_made_small_and_kept(tmp_path: Path) -> None:
 
     def fails(scenario: Scenario) -> bool:
         ever: set[tuple[str, str]] = set()
-        for step in with_answers(scenario, past=0).steps:
+        for step in with_answers(scenario).steps:
             for expect in listed(step.expect):
                 now = {(key, name) for key, names in expect.members.items() for name in names}
                 if any(
