@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from eventlog.errors import InvalidError
+from scenarios.answers import with_answers
 from scenarios.document import FILE_BYTES_MAX
 from scenarios.format import (
     AudienceSpec,
@@ -22,7 +23,7 @@ from scenarios.format import (
     offset_ms,
     offset_text,
 )
-from scenarios.generator import random_scenario, with_answers
+from scenarios.generator import random_scenario
 
 REPOSITORY = Path(__file__).parents[2]
 LIBRARY = sorted((REPOSITORY / "scenarios" / "library").glob("*.yaml"))
