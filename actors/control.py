@@ -164,7 +164,7 @@ class Control:
             space = self._made_space("Default", "default")
             source, write_key = self._made_source("Default", "default", space.id, {})
             token, admin_token = self._made_token("First admin token", (ADMIN,), "", None)
-            act = Audited("Space Created", "first start", space.id, "space", space.name)
+            act = Audited("Space Created", "first start", space.id, "space", space.name, space.id)
             await self._append(SpaceSaved(space), SourceSaved(source), TokenSaved(token), act)
         return FirstStart(space, source, write_key, admin_token)
 
@@ -188,7 +188,9 @@ class Control:
         async with self._one_at_a_time:
             _within(len(self._state.spaces), SPACES_MAX, "spaces")
             space = self._made_space(name, slug)
-            await self._append(SpaceSaved(space), Audited("Space Created", actor, space.id, "space", space.name))
+            await self._append(
+                SpaceSaved(space), Audited("Space Created", actor, space.id, "space", space.name, space.id)
+            )
         return space
 
     # -- sources -----------------------------------------------------------------------------------------------------
@@ -234,7 +236,9 @@ class Control:
             home = self._space_for(space_id, settings or {})
             source, write_key = self._made_source(name, slug, home, settings or {})
             source = structs.replace(source, enabled=enabled, metadata_id=metadata_id)
-            await self._append(SourceSaved(source), Audited("Source Created", actor, source.id, "source", source.name))
+            await self._append(
+                SourceSaved(source), Audited("Source Created", actor, source.id, "source", source.name, source.space_id)
+            )
         return source, write_key
 
     async def change_source(self, source_id: str, *, enabled: bool, actor: str = "") -> SourceRecord:
@@ -242,7 +246,9 @@ class Control:
         async with self._one_at_a_time:
             source = structs.replace(self.source(source_id), enabled=enabled)
             act = "Source Enabled" if enabled else "Source Disabled"
-            await self._append(SourceSaved(source), Audited(act, actor, source.id, "source", source.name))
+            await self._append(
+                SourceSaved(source), Audited(act, actor, source.id, "source", source.name, source.space_id)
+            )
         return source
 
     async def add_write_key(self, source_id: str, *, actor: str = "") -> tuple[SourceRecord, str]:
@@ -256,7 +262,10 @@ class Control:
                 key_hashes=(*source.key_hashes, hash_of(write_key)),
                 key_hints=(*source.key_hints, write_key[-HINT_CHARS:]),
             )
-            await self._append(SourceSaved(source), Audited("Write Key Added", actor, source.id, "source", source.name))
+            await self._append(
+                SourceSaved(source),
+                Audited("Write Key Added", actor, source.id, "source", source.name, source.space_id),
+            )
         return source, write_key
 
     async def remove_write_key(self, source_id: str, hint: str, *, actor: str = "") -> SourceRecord:
@@ -272,7 +281,8 @@ class Control:
                 key_hints=tuple(source.key_hints[place] for place in kept),
             )
             await self._append(
-                SourceSaved(source), Audited("Write Key Removed", actor, source.id, "source", source.name)
+                SourceSaved(source),
+                Audited("Write Key Removed", actor, source.id, "source", source.name, source.space_id),
             )
         return source
 
@@ -316,7 +326,9 @@ class Control:
             _within(sum(token.revoked_ms is None for token in self._state.tokens.values()), TOKENS_MAX, "tokens")
             home = self.space(space_id).id if space_id else ""
             token, secret = self._made_token(name, tuple(dict.fromkeys(scopes)), home, expires_ms)
-            await self._append(TokenSaved(token), Audited("Access Token Created", actor, token.id, "token", token.name))
+            await self._append(
+                TokenSaved(token), Audited("Access Token Created", actor, token.id, "token", token.name, token.space_id)
+            )
         return token, secret
 
     async def rotate_token(self, token_id: str, *, actor: str = "") -> tuple[TokenRecord, str]:
@@ -327,7 +339,9 @@ class Control:
                 raise ConflictError("revoked", f"the token {token.name!r} is revoked; issue a new one")
             secret = self._new_secret("tt")
             token = structs.replace(token, token_hash=hash_of(secret), hint=secret[-HINT_CHARS:])
-            await self._append(TokenSaved(token), Audited("Access Token Rotated", actor, token.id, "token", token.name))
+            await self._append(
+                TokenSaved(token), Audited("Access Token Rotated", actor, token.id, "token", token.name, token.space_id)
+            )
         return token, secret
 
     async def revoke_token(self, token_id: str, *, actor: str = "") -> TokenRecord:
@@ -339,7 +353,9 @@ class Control:
             if self._is_last_admin(token):
                 raise ConflictError("last_admin", "this is the last admin token; issue another one first")
             token = structs.replace(token, revoked_ms=self._clock.now_ms())
-            await self._append(TokenSaved(token), Audited("Access Token Deleted", actor, token.id, "token", token.name))
+            await self._append(
+                TokenSaved(token), Audited("Access Token Deleted", actor, token.id, "token", token.name, token.space_id)
+            )
         return token
 
     # -- the audit trail ---------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from eventlog.entries import TokenRecord
 from eventlog.errors import ForbiddenError, NotFoundError
 
 BODY_BYTES_MAX: Final = 2 * 1024 * 1024  # the largest is a regulation of 5,000 ids; ours
+NOTHING_HERE: Final = "there is nothing here; the API is described at /schema/openapi.json"
 
 ROUTES: Final[list[ControllerRouterHandler]] = [
     *spaces.ROUTES,
@@ -132,6 +133,8 @@ def _guard(connection: ASGIConnection[Any, Any, TokenRecord, State], _: BaseRout
     scope: Mapping[str, Any] = connection.scope
     route = f"{scope['method']} {scope['path_template']}"
     token: TokenRecord = connection.auth
+    if route == "GET /schema/{path}":
+        raise NotFoundError("not_found", NOTHING_HERE)  # Litestar's own answer to it would be a page of HTML
     authorize(token, ROUTE_SCOPES[route])
     if token.space_id and route in SPACELESS_ROUTES:
         raise ForbiddenError("forbidden", f"the token is for the space {token.space_id} alone; this is above spaces")
@@ -173,7 +176,7 @@ def _of_litestar(error: HTTPException) -> Problem:
     status = 400 if error.status_code == 422 else error.status_code
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "invalid")
     message = {
-        404: "there is nothing here; the API is described at /schema/openapi.json",
+        404: NOTHING_HERE,
         405: "this path does not take this method",
         413: f"the body has more than {BODY_BYTES_MAX} bytes",
     }.get(status, error.detail)

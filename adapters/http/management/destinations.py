@@ -90,6 +90,14 @@ class IdSyncConfiguration(Shape, frozen=True):
     map_to: str | None = None
 
 
+class IdSyncOut(Shape, frozen=True):
+    """Which values of an external id type are sent, and under which name; all of it told, the default too."""
+
+    external_id: str
+    strategy: OneOf["first", "last", "all"]
+    map_to: str | None = None
+
+
 class DestinationInput(Shape, frozen=True):
     """The destination to connect."""
 
@@ -124,7 +132,7 @@ class Connected(Shape, frozen=True):
     """A connection that was made."""
 
     connection: Id
-    id_sync_configuration: list[IdSyncConfiguration]
+    id_sync_configuration: list[IdSyncOut]
     connection_settings: dict[str, Any]
 
 
@@ -132,7 +140,7 @@ class ConnectionEdited(Shape, frozen=True):
     """A connection that was changed."""
 
     destination: Id
-    id_sync_configuration: list[IdSyncConfiguration]
+    id_sync_configuration: list[IdSyncOut]
     connection_settings: dict[str, Any]
 
 
@@ -156,7 +164,7 @@ class SimpleDestination(Shape, frozen=True):
     settings: dict[str, Any]
     destination_id: str
     metadata: MetadataBrief
-    id_sync_configuration: list[IdSyncConfiguration]
+    id_sync_configuration: list[IdSyncOut]
     connection_settings: dict[str, Any]
 
 
@@ -329,9 +337,9 @@ def _id_sync_in(given: list[IdSyncConfiguration] | None) -> tuple[IdSync, ...] |
     return None if given is None else tuple(IdSync(one.external_id, one.strategy, one.map_to) for one in given)
 
 
-def _id_sync_out(connection: Connection) -> list[IdSyncConfiguration]:
+def _id_sync_out(connection: Connection) -> list[IdSyncOut]:
     return [
-        IdSyncConfiguration(external_id=one.external_id, strategy=one.strategy, map_to=one.map_to)
+        IdSyncOut(external_id=one.external_id, strategy=one.strategy, map_to=one.map_to)
         for one in connection.id_sync or ()
     ]
 
