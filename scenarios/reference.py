@@ -310,11 +310,11 @@ class Answers:
             calls = [call for call in calls if all(self.in_window(call, window, None) for window in question.windows)]
         if question.where is not None:
             calls = [call for call in calls if self.holds(question.where, subject, call, parent)]
-        if question.expires_after_ms is not None and not windows_aside:
-            calls = self.session(calls, question.expires_after_ms)
         if parent is not None:
             calls = [call for call in calls if call.order > parent.order]
             calls = [call for call in calls if all(self.in_window(call, window, parent) for window in question.windows)]
+        if question.expires_after_ms is not None and not windows_aside:
+            calls = self.session(calls, question.expires_after_ms)
         return calls
 
     def in_window(self, call: Call, window: tree.Window, parent: Call | None) -> bool:

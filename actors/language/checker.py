@@ -239,14 +239,6 @@ class _Checker:
                 raise Flaw(node, place.down(field).path, found=str(instant), accepted=("a time in years 1 to 9999",))
         if node.expires_after_ms is not None:
             check_duration(node.expires_after_ms, node, place.down("expires_after_ms"))
-            if place.depth:
-                raise Flaw(
-                    node,
-                    place.down("expires_after_ms").path,
-                    found="'expires_after' on a nested event",
-                    accepted=("a window such as within(parent: 1 hour)",),
-                    hint="a session is a run of events up to now; it stands on the outermost event",
-                )
         if node.where is not None:
             self._condition(node.where, place.inside("where"))
         check_reducer(node.reducer, place.down("reducer"))

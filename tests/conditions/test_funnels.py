@@ -303,3 +303,17 @@ def test_records_of_a_funnel_that_can_no_longer_count_are_dropped() -> None:
         world.step(call(ms, "A" if ms % 2 else "B"))
         assert world.kept.value(ms) == min((ms + 1) // 2, 5) - (ms % 2)
     assert sum(map(len, world.kept.state.streams)) <= 16
+
+
+def test_a_nested_session_is_the_latest_run_that_follows_its_parent() -> None:
+    #  A  B-B--) B-B-B--)      gap 3 after A at 0: the run of 1 and 2, over at 5; that of 7, 8 and 9, over at 12
+    session = Event("track", COUNT, "B", expires_after_ms=3)
+    world = World(Event("track", COUNT, "A", where=Comparison(session, "at_least", (Literal(2),))))
+    for ms, name in ((0, "A"), (1, "B"), (2, "B")):
+        world.step(call(ms, name))
+    assert [world.kept.value(at_ms) for at_ms in (2, 4, 5)] == [1, 1, 0]
+    assert world.kept.due_ms(4) == 5
+    world.step(call(7, "B"))
+    assert world.kept.value(7) == 0
+    world.step(call(8, "B"))
+    assert [world.kept.value(at_ms) for at_ms in (8, 10, 11)] == [1, 1, 0]

@@ -181,7 +181,7 @@ def events(draw: st.DrawFn, scope: Scope) -> Event:
         exclude_sources=tuple(draw(st.lists(_names(SOURCES, scope), max_size=2, unique=True))),
         since_ms=draw(st.none() | st.sampled_from(INSTANTS_MS)),
         until_ms=draw(st.none() | st.sampled_from(INSTANTS_MS)),
-        expires_after_ms=draw(st.none() | durations_ms()) if scope.depth == 0 else None,
+        expires_after_ms=draw(st.none() | durations_ms()),
     )
 
 

@@ -154,12 +154,6 @@ TABLE = [
     ("event('A').sum(property(parent: 'x')) >= 1", 16, "where no event is nested", "property('…')"),
     ("event('A').within(parent: 1 day).count() >= 1", 19, "where no event is nested", "another's where"),
     ("event('A').between(parent: 1 day, 2 days).count() >= 1", 20, "where no event is nested", "another's where"),
-    (
-        "event('A').where(event('B').expires_after(1 hour).count() >= 1).count() >= 1",
-        18,
-        "on a nested event",
-        "outermost",
-    ),
     ("ANY event('A').count() >= 1", 1, "'ANY' in a definition of USERS", "ACCOUNTS"),
 ]
 

@@ -97,6 +97,10 @@ FILTERS: list[tuple[str, Definition]] = [
     ("event('A').since('2026-01-01T00:00:00').count() >= 1", _once(since_ms=1_767_225_600_000)),
     ("event('A').until(2026-01-01T02:00:00.5+02:00).count() >= 1", _once(until_ms=1_767_225_600_500)),
     ("event('A').expires_after(1 hour).count() >= 1", _once(expires_after_ms=3_600_000)),
+    (
+        "event('A').where(event('B').expires_after(1 hour).count() >= 1).count() >= 1",
+        _once(where=Comparison(_event(name="B", expires_after_ms=3_600_000), "at_least", (Literal(1),))),
+    ),
     ("event('A').where(trait('t') = 1).count() >= 1", _once(where=Comparison(Trait(("t",)), "equals", (Literal(1),)))),
     ("event('A').where(audience('k')).count() >= 1", _once(where=Audience("k"))),
     (

@@ -140,7 +140,12 @@ _WINDOW = {"type": "window", "after_ms": 0, "before_ms": 1_000}
         ([*_EVENT, "reducer", "of", "path"], [], "of[0].left.reducer.of.path", "an empty name"),
         ([*_EVENT, "reducer", "of", "path"], ["a", ""], "of[0].left.reducer.of.path", "an empty name"),
         ([*_EVENT, "reducer", "of", "parent"], True, "of[0].left.reducer.of", "where no event is nested"),
-        ([*_EVENT, "where", "left", "expires_after_ms"], 1_000, "of[0].left.where.left.expires_after_ms", "outermost"),
+        (
+            [*_EVENT, "where", "left", "expires_after_ms"],
+            1_500,
+            "of[0].left.where.left.expires_after_ms",
+            "whole secon",
+        ),
         (["of", 1, "of", "right", 0, "ms"], 1_500, "of[1].of.right[0].ms", "whole seconds"),
         (["of", 1, "of", "op"], "matches", "of[1].of.right[0]", "durations stand in"),
         (["of", 1], {"type": "users", "quantifier": "ANY", "of": FORM["of"][1]}, "of[1]", "make it an ACCOUNTS"),
