@@ -51,6 +51,11 @@ class Held(Struct):
         """Tell whether the latest version still waits for its past."""
         return self.failure is None and (self.active is None or self.active.version != self.latest.version)
 
+    @property
+    def is_new(self) -> bool:
+        """Tell whether its first version still waits for its past: it has said nothing yet. Disabled, it says no."""
+        return self.active is None and self.latest.enabled
+
 
 class Saved(Struct, frozen=True):
     """What a snapshot keeps of the definitions."""
@@ -129,12 +134,11 @@ class Definitions:
         active = held.active
         if active is None:
             return moved or enabled
-        if active.version == definition.version:
-            held.active = definition
-        elif active.enabled and not definition.enabled:  # disabled with another change, or while one was applied
-            held.active = replace(active, enabled=False)
         if active.enabled and not definition.enabled:
             held.disabled_seq, held.disabled_ms = seq, definition.updated_ms
+        if active.version == definition.version or not definition.enabled:
+            # Frozen, what decides is no text: that of now counts for what it refers to.
+            held.active = replace(definition, version=active.version)
         return moved or enabled
 
     # -- what follows from it ----------------------------------------------------------------------------------------

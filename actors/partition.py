@@ -13,7 +13,7 @@ from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Pr
 from actors.conditions.queries import FOREVER
 from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
 from actors.entities import Account, Entity, User, copied
-from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Event, Exited, IdAdded, Merged
+from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Entered, Event, Exited, IdAdded, Merged, TraitComputed
 from eventlog.messages import EventData
 
 __all__ = ["KNOWN_ID_TYPES", "LEFT_TRAIT", "Partition"]
@@ -222,6 +222,7 @@ class Partition(Deciding):
                 user.accounts[number] = [said[0], said[1], said[2], set()]
         user.first_ms = min(user.first_ms, absorbed.first_ms)
         user.inside = {number for number in user.inside if number > 0}
+        self._join_frozen(user, absorbed)
         for number, halves in before.items():
             self._regroup(user, self.account(number), halves)
         self.changed.update((user.number, absorbed.number, *before))
@@ -233,6 +234,23 @@ class Partition(Deciding):
         self.entities.pop(absorbed.number, None)
         self.gone.add(absorbed.number)
         self._absorbed.append((absorbed, user))
+
+    def _join_frozen(self, user: User, absorbed: User) -> None:
+        """Keep what disabled definitions say of either half; of two values that of the survivor, the older half."""
+        nodes = self.program.nodes
+        for number in sorted({*absorbed.inside, *absorbed.values}):
+            if number not in nodes or number in self.live or number in user.inside or number in user.values:
+                continue
+            self.members.setdefault(number, {})[user.number] = self.now_ms
+            self.member_changes[number, user.number] = self.now_ms
+            if number in absorbed.inside:
+                user.inside.add(number)
+                self.effects.append(Entered(user.number, number, self.now_ms, self.cause_seq))
+            else:
+                user.values[number] = absorbed.values[number]
+                self.effects.append(
+                    TraitComputed(user.number, number, user.values[number], self.now_ms, self.cause_seq)
+                )
 
     def _regroup(self, user: User, account: Account, before: tuple[bool, bool]) -> None:
         """Put the joined profile into an account that either half belonged to, or take it out."""

@@ -422,7 +422,8 @@ class SpaceCore:
         partition, held = self.partition, self.definitions_held
         if isinstance(fact, DefinitionDeleted):
             node = partition.program.nodes.get(fact.number)
-            if node is not None and held.held[fact.number].active is not None:  # else it never had a value
+            was = held.held.get(fact.number)
+            if node is not None and was is not None and not was.is_new:
                 partition.leave_behind(node, node.key, seq)
         if not held.apply(fact, seq):
             return

@@ -173,7 +173,7 @@ def id_text(value: Any) -> str | None:
 def normal(id_type: str, value: Any) -> tuple[str, str] | None:
     """Return an id as it is compared: an email trimmed and lower-cased, all else exact."""
     text = id_text(value)
-    if text is None:
+    if not text:  # an empty one is none at all
         return None
     return (id_type, text.strip().lower()) if id_type == "email" else (id_type, text)
 
