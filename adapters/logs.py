@@ -33,7 +33,9 @@ def configure_logs(log_format: str, log_level: str, stream: TextIO | None = None
     ]
     end: list[Processor]
     if is_console:
-        end = [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        # Without the values of variables: tokens and people's data are among them.
+        told = structlog.dev.RichTracebackFormatter(show_locals=False)
+        end = [structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=told)]
     else:
         end = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(

@@ -49,6 +49,19 @@ def test_an_exception_stands_in_its_line() -> None:
     assert "ValueError: why" in json.loads(stream.getvalue())["exception"]
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_is_told_without_the_values_of_variables(log_format: str) -> None:
+    stream = io.StringIO()
+    configure_logs(log_format, "info", stream)
+    authorization = "-".join(["Bearer", "secret"])  # its text does not stand in the source
+    try:
+        raise ValueError(len(authorization))
+    except ValueError:
+        structlog.get_logger("t").exception("failed")
+    assert "ValueError: 13" in stream.getvalue()
+    assert authorization not in stream.getvalue()
+
+
 def test_what_is_below_the_level_is_left_out() -> None:
     stream = io.StringIO()
     configure_logs("console", "warning", stream)

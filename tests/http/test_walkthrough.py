@@ -93,7 +93,7 @@ def told(server: Server) -> list[dict[str, Any]]:
 async def until_told(server: Server, count: int) -> list[dict[str, Any]]:
     """Return what a receiver was sent once it is so many calls."""
     with anyio.fail_after(PATIENCE_S):
-        while len(server.requests) < count:
+        while len(server.requests) < count:  # noqa: ASYNC110 - a real server tells by being called
             await anyio.sleep(0.02)
     return told(server)
 
