@@ -142,8 +142,7 @@ class Partition(Deciding):
     def _join(self, user: User, account: Account) -> None:
         """Count a user's whole history and what holds of it for the account."""
         account.users[user.number] = None
-        for index, state in user.a.items():
-            self._merge_state(account.a, index, state)
+        self._add_states(account.a, user.a)
         for hidden in user.inside:
             if hidden < 0:
                 account.count(hidden, 1)
@@ -189,6 +188,11 @@ class Partition(Deciding):
             if node.scope == ACCOUNT and node.asked is None:
                 self._ask_readers(user, USER, node.key)
 
+    def _add_states(self, states: dict[int, Any], others: dict[int, Any]) -> None:
+        """Add copies of all states of another entity."""
+        for index, other in others.items():
+            self._merge_state(states, index, other)
+
     def _merge_state(self, states: dict[int, Any], index: int, other: Any) -> None:
         """Add a copy of a state to those of another entity."""
         query = self.program.asked_by_index[index].query
@@ -210,10 +214,11 @@ class Partition(Deciding):
                 for hidden in one.inside:
                     if hidden < 0:
                         account.count(hidden, -1)
-        for index, state in absorbed.s.items():
-            self._merge_state(user.s, index, state)
-        for index, state in absorbed.a.items():
-            self._merge_state(user.a, index, state)
+        for number, (mine, theirs) in before.items():
+            if mine != theirs:  # the account knows one half's events; those of the other join them
+                self._add_states(self.account(number).a, absorbed.a if mine else user.a)
+        self._add_states(user.s, absorbed.s)
+        self._add_states(user.a, absorbed.a)
         for key, (event_ms, seq, value) in absorbed.traits.items():
             user.write_trait(key, event_ms, seq, value)
         for number, said in absorbed.accounts.items():
@@ -223,8 +228,8 @@ class Partition(Deciding):
         user.first_ms = min(user.first_ms, absorbed.first_ms)
         user.inside = {number for number in user.inside if number > 0}
         self._join_frozen(user, absorbed)
-        for number, halves in before.items():
-            self._regroup(user, self.account(number), halves)
+        for number in before:
+            self._regroup(user, self.account(number))
         self.changed.update((user.number, absorbed.number, *before))
         self._add_ids(user, absorbed.ids)
         self._ask_all(user)
@@ -239,7 +244,9 @@ class Partition(Deciding):
         """Keep what disabled definitions say of either half; of two values that of the survivor, the older half."""
         nodes = self.program.nodes
         for number in sorted({*absorbed.inside, *absorbed.values}):
-            if number not in nodes or number in self.live or number in user.inside or number in user.values:
+            if number < 0 or number not in nodes or number in self.live:
+                continue  # a hidden condition, gone, or decided anew
+            if number in user.inside or number in user.values:
                 continue
             self.members.setdefault(number, {})[user.number] = self.now_ms
             self.member_changes[number, user.number] = self.now_ms
@@ -252,13 +259,11 @@ class Partition(Deciding):
                     TraitComputed(user.number, number, user.values[number], self.now_ms, self.cause_seq)
                 )
 
-    def _regroup(self, user: User, account: Account, before: tuple[bool, bool]) -> None:
+    def _regroup(self, user: User, account: Account) -> None:
         """Put the joined profile into an account that either half belonged to, or take it out."""
         if user.accounts[account.number][2]:
             account.users[user.number] = None
             user.accounts[account.number][3] = self._saying(account)
-            if before != (True, True):
-                self._gather(account)
         else:
             user.accounts[account.number][3] = set()
             self._gather(account)
