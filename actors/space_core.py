@@ -422,8 +422,7 @@ class SpaceCore:
         partition, held = self.partition, self.definitions_held
         if isinstance(fact, DefinitionDeleted):
             node = partition.program.nodes.get(fact.number)
-            was = held.held.get(fact.number)
-            if node is not None and was is not None and not was.is_new:
+            if node is not None and held.held[fact.number].active is not None:  # else it never had a value
                 partition.leave_behind(node, node.key, seq)
         if not held.apply(fact, seq):
             return
@@ -459,7 +458,13 @@ class SpaceCore:
 
     def seen_window_changed(self, settings: SpaceSettings) -> None:
         """Take a new window for duplicates into use."""
+        grown = settings.dedupe_window_ms > self.seen.window_ms
         self.seen.window_ms = settings.dedupe_window_ms
+        if grown:  # ids that had left the shorter window count again
+            self.seen.restore(self.clock.now_ms())
+            for group in (self._closing, self._group):
+                for event in group.events if group is not None else ():
+                    self.seen.add(event.message_id, event.received_ms)
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
