@@ -51,11 +51,6 @@ class Held(Struct):
         """Tell whether the latest version still waits for its past."""
         return self.failure is None and (self.active is None or self.active.version != self.latest.version)
 
-    @property
-    def is_new(self) -> bool:
-        """Tell whether its first version still waits for its past: it has said nothing yet. Disabled, it says no."""
-        return self.active is None and self.latest.enabled
-
 
 class Saved(Struct, frozen=True):
     """What a snapshot keeps of the definitions."""

@@ -119,9 +119,7 @@ def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: S
                 values[fact.definition][fact.entity] = fact.value
             elif isinstance(fact, DefinitionSwitched):
                 lived.add(fact.number)
-            elif isinstance(fact, DefinitionDeleted) and fact.number in values:
-                if fact.number not in lived and numbers[fact.number].enabled:
-                    continue  # it never said anything
+            elif isinstance(fact, DefinitionDeleted) and fact.number in values and fact.number in lived:
                 merged = _merged(values[fact.number], canonical)
                 gone.append(_left(numbers[fact.number], merged, at_ms, seq, last_entity))
     return gone

@@ -150,11 +150,15 @@ class Answers:
         """Return the last values that deleted definitions left on an entity, as writes dated at their deletion."""
         writes: list[tuple[tuple[int, int], str, Any]] = []
         for change in self.known_changes:
-            if change.defined is None:
+            if change.defined is None and self.was_ever_enabled(change.key):
                 value = self.past_value(entity, change.key, change.at_ms, change.seq - 1)
                 if value is not None:
                     writes.append(((change.at_ms, change.seq), change.key, value))
         return writes
+
+    def was_ever_enabled(self, key: str) -> bool:
+        """Tell whether a definition ever said something."""
+        return any(c.defined is not None and c.defined.enabled for c in self.known_changes if c.key == key)
 
     def past_value(self, entity: Entity, key: str, at_ms: int, known_seq: int) -> Any:
         """Return the value that a definition had for an entity, as was known then.

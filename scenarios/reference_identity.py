@@ -335,7 +335,8 @@ def place(
     result: Identity,
 ) -> None:
     """Match a call by its ids, demoting the lowest one until no limit is broken, and put it on its entity."""
-    trying = sorted(ids, key=lambda known: (rank(known[0], rules), ids.index(known)))
+    about = "group_id" if kind == "account" else None  # what a group call is about goes first, whatever the rules
+    trying = sorted(ids, key=lambda known: (known[0] != about, rank(known[0], rules), ids.index(known)))
     while trying:
         matched = [entity for entity in entities if any(entity.has(*known) for known in trying)]
         merges_max = rules.merges_max if kind == "user" else ACCOUNT_MERGES_MAX
