@@ -163,11 +163,16 @@ async def asked(
     await space.settle()
     entity = space.find(_collection(collection), id_type, value)
     known_seq = None if known_ms is None else space.known_seq(known_ms)
-    given = [] if entity is None else space.ids_of(entity, known_seq=known_seq)
-    ids = sorted((row for row in given if at_ms is None or row.created_ms <= at_ms), key=lambda row: row.seq)
+    ids = [] if entity is None else _ids_as_of(space, entity, at_ms, known_seq)
     if entity is None or not ids:
         raise NotFoundError("not_found", "Profile was not found.")
     return Asked(space, entity, ids, at_ms, known_ms, known_seq)
+
+
+def _ids_as_of(space: SpaceApi, entity: int, at_ms: int | None, known_seq: int | None) -> list[IdRow]:
+    """Return an entity's ids in the order they were given, as they were at and known by then."""
+    given = space.ids_of(entity, known_seq=known_seq)
+    return sorted((row for row in given if at_ms is None or row.created_ms <= at_ms), key=lambda row: row.seq)
 
 
 def _collection(name: str) -> Collection:
@@ -194,8 +199,8 @@ def _limit(text: str | None, default: int, most: int) -> int:
 
 
 def _names(text: str | None, field: str) -> frozenset[str] | None:
-    """Return the names of a comma list; None where there is none."""
-    if text is None:
+    """Return the names of a comma list; None where there is none, or nothing in it."""
+    if text is None or not text.strip():
         return None
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
     if len(names) > NAMES_MAX:
@@ -466,7 +471,7 @@ async def get_links(
     shown, after = _cut(linked, most, lambda entity: entity)
     to: OneOf["users", "accounts"] = "users" if to_users else "accounts"
     return LinksAnswer(
-        [Link(to, _id_pairs(about.space.ids_of(entity))) for entity in shown],
+        [Link(to, _id_pairs(_ids_as_of(about.space, entity, about.at_ms, about.known_seq))) for entity in shown],
         _cursor(request, most, None if after is None else encode_cursor("links", after)),
     )
 
