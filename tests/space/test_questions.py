@@ -205,7 +205,7 @@ def truth_of(part: dict[str, Any]) -> bool:
             truth = not inner[0]
         case _:
             truth = bool(part["truth"])
-    assert truth is part["truth"]
+    assert part["truth"] is truth
     return truth
 
 
