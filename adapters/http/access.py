@@ -21,7 +21,6 @@ _PROFILE: Final = "/v1/spaces/{space_id}/collections/{collection}/profiles/{prof
 ROUTE_SCOPES: Final[dict[str, str]] = {
     "GET /schema": ANY,
     "GET /schema/openapi.json": ANY,
-    "GET /schema/{path}": ANY,
     # spaces, sources, tokens, the audit trail
     "GET /spaces": AUDIENCES_READ,
     "POST /spaces": ADMIN,

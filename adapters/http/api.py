@@ -7,18 +7,19 @@ the path apart from the path's own; answers in the media type that `Accept` asks
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
+import anyio.to_thread
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import ClientException, HTTPException, SerializationException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
@@ -45,7 +46,7 @@ from adapters.http.management import (
     traits,
 )
 from adapters.http.management import previews as preview_routes
-from adapters.http.openapi import describe_errors
+from adapters.http.openapi import document_of
 from adapters.http.previews import Previews
 from adapters.http.refusals import Problem, answer_to, problem_of
 from eventlog.entries import TokenRecord
@@ -71,6 +72,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *deliveries.ROUTES,
     *profiles.ROUTES,
 ]
+DEPENDENCIES: Final = {"page": Provide(provide_page, sync_to_thread=False)}
 
 log = structlog.get_logger(__name__)
 
@@ -79,19 +81,31 @@ def build_api(daemon: Parts) -> Edge:
     """Return the app. Its lifespan takes up the exports that are unfinished, and in the end stops what is running."""
     api = Api(daemon, Exports(daemon.data_dir / "exports", daemon.clock, daemon.space), Previews())
     app = Litestar(
-        ROUTES,
-        dependencies={"page": Provide(provide_page, sync_to_thread=False)},
+        [*ROUTES, get_document],
+        dependencies=DEPENDENCIES,
         exception_handlers={Exception: _answer_error},
         guards=[_guard],
         lifespan=[lambda _: api.running()],
         logging_config=None,
-        openapi_config=_openapi(),
+        openapi_config=None,  # the document is served by `get_document`
         request_max_body_size=BODY_BYTES_MAX,
         state=State({"api": api}),
     )
     _check_table(app)
-    describe_errors(app.openapi_schema)
     return Edge(app, lambda: daemon.gate)
+
+
+@cache
+def api_document() -> bytes:
+    """Return the OpenAPI document; made once, it takes some tenths of a second."""
+    app = Litestar(ROUTES, dependencies=DEPENDENCIES, logging_config=None, openapi_config=_openapi())
+    return document_of(app.openapi_schema)
+
+
+@get(["/schema", "/schema/openapi.json"], include_in_schema=False)
+async def get_document() -> Response[bytes]:
+    """Return the API as an OpenAPI document."""
+    return Response(await anyio.to_thread.run_sync(api_document), media_type="application/json")
 
 
 def _openapi() -> OpenAPIConfig:
@@ -107,8 +121,6 @@ def _openapi() -> OpenAPIConfig:
         ),
         security=[{"bearer": []}, {"basic": []}],
         use_handler_docstrings=True,
-        path="/schema",
-        render_plugins=[JsonRenderPlugin()],
     )
 
 
@@ -133,8 +145,6 @@ def _guard(connection: ASGIConnection[Any, Any, TokenRecord, State], _: BaseRout
     scope: Mapping[str, Any] = connection.scope
     route = f"{scope['method']} {scope['path_template']}"
     token: TokenRecord = connection.auth
-    if route == "GET /schema/{path}":
-        raise NotFoundError("not_found", NOTHING_HERE)  # Litestar's own answer to it would be a page of HTML
     authorize(token, ROUTE_SCOPES[route])
     if token.space_id and route in SPACELESS_ROUTES:
         raise ForbiddenError("forbidden", f"the token is for the space {token.space_id} alone; this is above spaces")

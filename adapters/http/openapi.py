@@ -1,8 +1,14 @@
-"""What the OpenAPI document says of refusals: one `default` answer a route, in its API's envelope.
+"""The OpenAPI document as it is served: what Litestar makes of the routes, put right.
 
-Litestar describes its own validation errors, which are never sent; they are taken out here.
+Litestar describes its own validation errors, which are never sent: they give way to one `default` answer a route, in
+its API's envelope. It names an envelope's schema after Python modules: `Data_adapters.….OneAudience_` is called
+`DataOfOneAudience`.
 """
 
+import re
+from typing import Final
+
+import msgspec
 from litestar.openapi.spec import (
     OpenAPI,
     OpenAPIMediaType,
@@ -48,7 +54,16 @@ _PROFILE_ERROR = Schema(
 )
 
 
-def describe_errors(document: OpenAPI) -> None:
+_ENVELOPE: Final = re.compile(rb"Data_adapters\.[a-z_.]+\.([A-Za-z]+)_(?=\")")
+
+
+def document_of(described: OpenAPI) -> bytes:
+    """Return the document as JSON."""
+    _describe_errors(described)
+    return _ENVELOPE.sub(rb"DataOf\1", msgspec.json.encode(described.to_schema()))
+
+
+def _describe_errors(document: OpenAPI) -> None:
     """Give every route its refusal."""
     assert document.components is not None
     assert document.components.schemas is not None

@@ -10,7 +10,7 @@ import httpx
 from actors.space import Space
 from adapters.config import Settings
 from adapters.daemon import Daemon, running
-from tests.http.described import Client
+from tests.http.described import NO_TLS, Client
 
 NOON: Final = "2026-03-01T12:00:00Z"
 ORDERED: Final = "event('Order Completed').count() >= 1"
@@ -20,12 +20,13 @@ SPEND: Final = "event('Order Completed').sum(property('total'))"
 class Stand:
     """A daemon, its first space, and who asks."""
 
-    def __init__(self, daemon: Daemon, write_key: str, admin_token: str, stack: AsyncExitStack) -> None:
+    def __init__(self, daemon: Daemon, secrets: tuple[str, str], admin: Client, stack: AsyncExitStack) -> None:
         self.daemon = daemon
-        self.write_key = write_key
-        self.admin_token = admin_token
+        self.write_key, self.admin_token = secrets
+        self.admin = admin
         self._stack = stack
-        self.admin: Client
+        self._plain = httpx.AsyncClient(base_url=daemon.url, timeout=20, verify=NO_TLS)
+        stack.push_async_callback(self._plain.aclose)
 
     @property
     def space(self) -> Space:
@@ -53,16 +54,15 @@ class Stand:
 
     async def send(self, *calls: dict[str, Any], write_key: str | None = None) -> dict[str, Any]:
         """Send tracking calls, each with a `type`; return the answer."""
-        async with httpx.AsyncClient(base_url=self.daemon.url, auth=(write_key or self.write_key, "")) as client:
-            answer = await client.post("/v1/batch", json={"batch": list(calls)})
+        auth = (write_key or self.write_key, "")
+        answer = await self._plain.post("/v1/batch", json={"batch": list(calls)}, auth=auth)
         found: dict[str, Any] = answer.json()
         return found
 
     async def move(self, now: str) -> None:
         """Set the clock."""
-        async with httpx.AsyncClient(base_url=self.daemon.url, auth=(self.admin_token, "")) as client:
-            answer = await client.put("/clock", json={"now": now})
-            assert answer.status_code == 200, answer.text
+        answer = await self._plain.put("/clock", json={"now": now}, auth=(self.admin_token, ""))
+        assert answer.status_code == 200, answer.text
 
     async def audience(self, name: str, query: str = ORDERED, **more: Any) -> dict[str, Any]:
         """Create an audience and return it once it is live."""
@@ -97,7 +97,6 @@ async def standing(folder: Path, **settings: Any) -> AsyncIterator[Stand]:
         if daemon.first is not None:
             secrets.write_text(f"{daemon.first.write_key} {daemon.first.admin_token}")
         write_key, admin_token = secrets.read_text().split()
-        stand = Stand(daemon, write_key, admin_token, stack)
-        stand.admin = await stack.enter_async_context(Client.of(daemon.url, admin_token))
-        await stand.admin.learn()
-        yield stand
+        admin = await stack.enter_async_context(Client.of(daemon.url, admin_token))
+        await admin.learn()
+        yield Stand(daemon, (write_key, admin_token), admin, stack)

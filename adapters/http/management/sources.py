@@ -33,7 +33,7 @@ class EditSource(Shape, frozen=True):
     enabled: bool
 
 
-class Logos(Shape, frozen=True):
+class SourceLogos(Shape, frozen=True):
     """Where a picture lies; Turnout ships none, so it is empty."""
 
     default: str
@@ -46,7 +46,7 @@ class SourceMetadata(Shape, frozen=True):
     name: str
     slug: str
     description: str
-    logos: Logos
+    logos: SourceLogos
     options: list[Any]
     categories: list[str]
     is_cloud_event_source: bool
@@ -97,7 +97,7 @@ def source_out(record: SourceRecord, write_key: str | None = None) -> SourceOut:
             name=kind,
             slug=kind,
             description="Any client of the tracking API.",
-            logos=Logos(default=""),
+            logos=SourceLogos(default=""),
             options=[],
             categories=["Server"],
             is_cloud_event_source=False,
