@@ -212,6 +212,10 @@ class Hindsight:
                 entity = self.users.get(number) or self.accounts.get(number)
                 if entity is not None:
                     entity.write_trait(one.key, one.at_ms, one.seq, value)
+        for definition, frozen in self._frozen.items():
+            if self.program.nodes[definition].scope == USER:
+                for number in frozen:
+                    self.user(number)
         self._gather_accounts()
         leaves: dict[int, list[Leaf]] = {}
         for scope in (USER, ACCOUNT):
