@@ -4,7 +4,9 @@ Questions about now are answered from the partition. Questions with `at_ms` or `
 `at` alone with everything known today, `known` with the definitions, the identities and the events known then.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import nsmallest
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
@@ -293,6 +295,17 @@ def moment(space: "SpaceCore", at_ms: int | None, known_ms: int | None) -> tuple
     return (space.clock.now_ms() if at_ms is None else at_ms), known_seq
 
 
+def next_of(members: Collection[int], after: int, limit: int | None, last: int) -> list[int]:
+    """Return the next members after one, in order. Of many only as many are looked at as the page takes.
+
+    Where members are dense among all entities up to `last`, walking the numbers meets a page soon; else there are few.
+    """
+    if limit is not None and limit * last < len(members) ** 2:
+        return list(islice((entity for entity in range(after + 1, last + 1) if entity in members), limit))
+    left = (entity for entity in members if entity > after)
+    return sorted(left) if limit is None else nsmallest(limit, left)
+
+
 async def members(
     space: "SpaceCore", id_or_key: str, *, after: int, limit: int | None, at_ms: int | None, known_ms: int | None
 ) -> list[tuple[int, int]]:
@@ -300,8 +313,7 @@ async def members(
     if at_ms is None and known_ms is None:
         held = space.definitions_held.of(id_or_key)
         now = space.partition.members.get(held.latest.number, {})
-        chosen = sorted(entity for entity in now if entity > after)
-        return [(entity, now[entity]) for entity in chosen[:limit]]
+        return [(entity, now[entity]) for entity in next_of(now, after, limit, space.partition.last_entity)]
     time_ms, known_seq = moment(space, at_ms, known_ms)
     then = await definitions_at(space, known_seq)
     held = then.of(id_or_key)

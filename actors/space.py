@@ -373,7 +373,7 @@ class Space(SpaceCore):
         Also where to go on (None: those were the last): a pass over all looks at each once, and sorts nothing.
         """
         members = self.partition.members.get(self.definitions_held.of(id_or_key).latest.number, {})
-        last = max(members, default=0)
+        last = self.partition.last_entity if members else 0
         until = min(after + numbers, last)
         page = [(entity, members[entity]) for entity in range(after + 1, until + 1) if entity in members]
         return page, until if until < last else None

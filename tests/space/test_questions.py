@@ -4,7 +4,10 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from actors.questions import next_of
 from eventlog.instants import instant_ms
 from tests.space.room import SECOND_MS, START_MS, Room, call
 
@@ -250,3 +253,27 @@ async def test_an_explanation_of_the_past_knows_what_was_known_then(here: Room) 
     assert (await here.space.explain("buyers", ann, at_ms=at(5)))["member"] is True
     assert (await here.space.explain("buyers", ann, at_ms=at(1)))["member"] is False
     assert (await here.space.explain("buyers", ann, at_ms=at(5), known_ms=at(5)))["member"] is False
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.sets(st.integers(1, 60)), st.integers(0, 60), st.none() | st.integers(1, 10))
+def test_a_page_of_members_is_the_next_in_order_however_dense_they_are(
+    members: set[int], after: int, limit: int | None
+) -> None:
+    expected = sorted(entity for entity in members if entity > after)[:limit]
+    for last in (max(members, default=0), 10_000):
+        assert next_of(members, after, limit, last) == expected
+
+
+async def test_members_are_paged_through_without_a_gap(here: Room) -> None:
+    await here.define("Buyers", "event('A').count() >= 1")
+    for number in range(25):
+        await here.track(f"u{number}", "A" if number % 5 else "B")
+    everyone = await here.space.members("buyers")
+    paged: list[tuple[int, int]] = []
+    while page := await here.space.members("buyers", after=paged[-1][0] if paged else 0, limit=3):
+        paged += page
+    assert paged == everyone
+    assert len(paged) == 20
