@@ -34,6 +34,7 @@ COMMANDS: Final = {
     turnout simulate scenarios/library
     turnout simulate cart_abandonment.yaml --verbose
     turnout simulate scenarios --report json
+    turnout simulate scenarios --chaos 20      # with random faults: does it end the same?
 """,
     ),
 }

@@ -62,6 +62,7 @@ def simulate(
     seed: int | None = None,
     verbose: Flag = False,
     jobs: Annotated[int | None, Parameter(metavar="N", validator=validators.Number(gte=1))] = None,
+    chaos: Annotated[int | None, Parameter(metavar="N", validator=validators.Number(gte=1))] = None,
 ) -> int:
     """Run scenarios on a simulated clock and tell what differs from what they expect.
 
@@ -74,6 +75,7 @@ def simulate(
         seed: Draw every random choice from this seed instead of the scenario's own.
         verbose: Tell step by step what happened.
         jobs: How many processes share the work. [default: as many as pay]
+        chaos: Run each scenario this many times with random harmless faults, and demand that it ends the same.
     """
     from scenarios.runner import run_paths
 
@@ -82,7 +84,12 @@ def simulate(
             raise MisusedError(f"{path}: there is no such file or folder")
     configure_logs("auto", "warning" if verbose else "critical")  # a simulated disk that is full is no news
     started = time.perf_counter()
-    outcome = run_paths(paths, seed=seed, verbose=verbose, jobs=jobs)
+    if chaos is not None:
+        from scenarios.chaos import chaos_paths
+
+        outcome = chaos_paths(paths, chaos, seed=seed)
+    else:
+        outcome = run_paths(paths, seed=seed, verbose=verbose, jobs=jobs)
     if report == "json":
         write_json(outcome.json())
     else:

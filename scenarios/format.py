@@ -22,6 +22,7 @@ from eventlog.instants import instant_ms, iso
 from scenarios.document import Document, read_file, read_text
 
 STEPS_MAX: Final = 10_000  # ours: a year of hours
+WRITES_MAX: Final = 1_000_000  # ours: later than that no scenario ends
 DEFAULT_START: Final = "2026-01-01T00:00:00Z"
 UNITS_MS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _OFFSET: Final = re.compile(r"\+(?:\d{1,9}[wdhms])+", re.ASCII)
@@ -167,15 +168,18 @@ class Delay(_Part, frozen=True):
         duration_ms(self.by)
 
 
-_FAULTS: Final = ("crash", "status", "duplicate", "delay", "disk_full")
+_FAULTS: Final = ("crash", "crash_after", "crash_in", "status", "lost", "duplicate", "delay", "disk_full")
 
 
 class Fault(_Part, frozen=True, rename={"for_": "for"}):
     """Something that goes wrong from this step on."""
 
     crash: bool = False  # the process dies here and starts again from the log
+    crash_after: int | None = None  # it dies right after its nth write from here, before anybody is told
+    crash_in: int | None = None  # it dies in the middle of its nth write from here: the write is torn
     destination: str | None = None  # answers every request with `status`
     status: int | None = None
+    lost: OneOf["requests", "answers"] | None = None  # on the way to the destination, or on the way back: a time-out
     for_: str | None = None  # how long it does
     duplicate: float | None = None  # each message is sent twice with this probability
     delay: Delay | None = None
@@ -187,8 +191,13 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
         given = [name for name, value in values.items() if value is not None and value is not False]
         if len(given) != 1:
             raise ValueError(f"expected one of {', '.join(_FAULTS)} (status with destination), found {given or 'none'}")
-        if (self.destination is None) != (self.status is None) or (self.status is None and self.for_ is not None):
-            raise ValueError("`destination` and `status` go together, and `for` with them")
+        failing = self.status is not None or self.lost is not None
+        if (self.destination is not None) != failing or (not failing and self.for_ is not None):
+            raise ValueError("`destination` goes with `status` or `lost`, and `for` with them")
+        for name in ("crash_after", "crash_in"):
+            writes = getattr(self, name)
+            if writes is not None and not 1 <= writes <= WRITES_MAX:
+                raise ValueError(f"{name} is {writes}, expected the number of a write, from 1 to {WRITES_MAX:,}")
         if self.status is not None and not 100 <= self.status <= 599:
             raise ValueError(f"status {self.status}: expected an HTTP status from 100 to 599")
         if self.duplicate is not None:

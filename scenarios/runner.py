@@ -4,8 +4,10 @@ A file that cannot be read is a failure of that file; the others run. Many files
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ FILES_A_PROCESS: Final = 100  # below it a process costs more than it saves
 SUFFIXES: Final = (".yaml", ".yml")
 
 Changing = Define | Edit | Delete | Connect | Disconnect
+Opened = Callable[[int, int, dict[str, Any]], AbstractAsyncContextManager[SimulatedWorld]]
 
 
 class Outcome(Struct, frozen=True):
@@ -124,14 +127,29 @@ async def run_file(file: Path, *, seed: int | None = None, verbose: bool = False
     return Outcome(str(file), scenario.scenario, not failures, tuple(failures), tuple(trail or ()))
 
 
-async def run_scenario(scenario: Scenario, *, seed: int | None = None, trail: list[str] | None = None) -> list[Failure]:
-    """Return what of a scenario is not as it expects."""
+async def run_scenario(
+    scenario: Scenario, *, seed: int | None = None, trail: list[str] | None = None, opened: Opened = simulated
+) -> list[Failure]:
+    """Return what of a scenario is not as it expects, in the world that `opened` opens for it."""
     if seed is not None:
         scenario = _reseeded(scenario, seed)
+    return await run_to_end(scenario, None, trail=trail, opened=opened)
+
+
+async def run_to_end(
+    scenario: Scenario,
+    look: Callable[[SimulatedWorld], Awaitable[None]] | None,
+    *,
+    trail: list[str] | None = None,
+    opened: Opened = simulated,
+) -> list[Failure]:
+    """Run a scenario, have the world looked at in the end, and return what is not as it expects."""
     run = _Run(scenario, trail)
     try:
-        async with simulated(scenario.start_ms, scenario.seed, scenario.settings) as world:
+        async with opened(scenario.start_ms, scenario.seed, scenario.settings) as world:
             await run.all(world)
+            if look is not None:
+                await look(world)
     except Exception as error:  # noqa: BLE001 - whatever ends a scenario is that scenario's failure, and the others run
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
@@ -160,11 +178,11 @@ class _Run:
         for moment in timeline(self.scenario):
             self._moment = moment
             if moment.at_ms != world.clock.now_ms():
-                await world.move_to(moment.at_ms)
+                await world.survived(partial(world.move_to, moment.at_ms))
             await self._one(world, moment.action)
             if self._trail is not None:
                 self._note(world, moment)
-        await world.settle()
+        await world.survived(world.settle)
 
     def broken(self, error: Exception) -> None:
         """Note an error that ended the run."""
@@ -177,7 +195,7 @@ class _Run:
     async def _one(self, world: SimulatedWorld, action: Any) -> None:
         match action:
             case Send(message=message, source=source):
-                await world.send(message, source)
+                await world.survived(partial(world.send, message, source))
             case Attempt(message=message, source=source):
                 await world.attempt(message, source)
             case Fault():
@@ -190,10 +208,11 @@ class _Run:
                 reason = await self._change(world, action)
                 if reason is not None:
                     self._fail(f"steps[{self._moment.step}]", "taken", reason)
-                await world.settle()
+                await world.survived(world.settle)
 
     async def _change(self, world: SimulatedWorld, action: Changing) -> str | None:
         """Make a change; return why it is refused, None if it is made."""
+        world.log.is_guarded = True  # a person who sees an error looks first, and does not blindly do it again
         try:
             match action:
                 case Define():
@@ -208,12 +227,14 @@ class _Run:
                     await world.disconnect(action)
         except (QueryError, RefusedError) as error:
             return str(error)
+        finally:
+            world.log.is_guarded = False
         return None
 
     # -- expectations ------------------------------------------------------------------------------------------------
 
     async def _check(self, world: SimulatedWorld, check: Check) -> None:
-        await world.settle()
+        await world.survived(world.settle)
         expect = check.expect
         at_ms = None if expect.at is None else self.scenario.at_ms(expect.at)
         known_ms = None if expect.known is None else self.scenario.at_ms(expect.known)

@@ -6,7 +6,7 @@ timer fires and every request leaves exactly when it is due. A crash drops the s
 the log.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from random import Random
@@ -21,13 +21,13 @@ from actors.delivery import Answer, Ask, Call, Destination, IdSync
 from actors.destinations_state import Destinations
 from actors.door import accept
 from actors.space import Collection, Space
+from actors.space_core import ACTIVE_MAX
 from actors.supervisor import Deliveries
 from adapters.destinations import DESTINATIONS
-from adapters.destinations.sealing import FernetSeal, new_seal
 from eventlog.clock import SimulatedClock
 from eventlog.entries import Options, Rejected
 from eventlog.errors import LogError, LogFullError
-from eventlog.memory import MemoryLog
+from scenarios.edges import MortalLog, PlainSeal
 from scenarios.expectations import ids_of_name
 from scenarios.format import (
     AudienceSpec,
@@ -45,6 +45,7 @@ from scenarios.format import (
 )
 
 SUPPRESSION_KEY: Final = b"simulated".ljust(32, b"\0")
+LIVES_MAX: Final = 1_000  # of one action: more is a fault that never ends
 TURNS_MAX: Final = 1_000_000  # of one move of the clock: more is a timer that never rests
 
 
@@ -64,10 +65,15 @@ class Receiver:
         self._clock = clock
         self.sent: list[Sent] = []
         self._failing: dict[str, tuple[int, int]] = {}  # by destination: status, until when
+        self._losing: dict[str, tuple[str, int]] = {}  # by destination: what is lost, until when
 
     def fail(self, destination: str, status: int, until_ms: int) -> None:
         """Answer a destination's requests with a status until a time."""
         self._failing[destination] = (status, until_ms)
+
+    def lose(self, destination: str, what: str, until_ms: int) -> None:
+        """Lose a destination's requests, or its answers, until a time."""
+        self._losing[destination] = (what, until_ms)
 
     async def __call__(self, destination: Destination, ask: Ask, calls: tuple[Call, ...]) -> Answer:
         """Take a request."""
@@ -75,7 +81,14 @@ class Receiver:
         status, until_ms = self._failing.get(destination.name, (200, 0))
         if now_ms >= until_ms:
             status = 200
+        lost, lost_until_ms = self._losing.get(destination.name, ("", 0))
+        if now_ms >= lost_until_ms:
+            lost = ""
+        if lost == "requests":
+            return Answer(status=0, error="timed out")
         self.sent += [Sent(now_ms, destination.name, call, status) for call in calls]
+        if lost:
+            return Answer(status=0, error="timed out")
         return Answer(status=status, headers={}, body=b"{}")
 
 
@@ -84,15 +97,16 @@ class SimulatedWorld:
 
     def __init__(self, tasks: TaskGroup, start_ms: int, seed: int) -> None:
         self._tasks = tasks
-        self.log = MemoryLog()
+        self.log = MortalLog()
         self.clock = SimulatedClock(start_ms)
         self.receiver = Receiver(self.clock)
         self.rejected = 0
         self._seed = seed
-        self._seal: FernetSeal = new_seal()
+        self._seal = PlainSeal()
         self._made = count(1)
         self._disk_full_until_ms = 0
         self._lives = 0
+        self.active_max = ACTIVE_MAX
         self.space: Space
         self.destinations: Destinations
         self.deliveries: Deliveries
@@ -104,28 +118,61 @@ class SimulatedWorld:
     def open(self) -> None:
         """Start, or start again, from the log."""
         self._lives += 1
-        self.space = Space("spa_simulated", self.log, self.clock, suppression_key=SUPPRESSION_KEY)
+        self.space = Space(
+            "spa_simulated", self.log, self.clock, suppression_key=SUPPRESSION_KEY, active_max=self.active_max
+        )
         random = Random(self._seed * 1000 + self._lives)  # noqa: S311 - reproducible
         self.destinations = Destinations(self.space, DESTINATIONS, self._seal, random)
         self.destinations.load()
         self.deliveries = Deliveries(self.space, self.destinations, transport=self.receiver, random=random)
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
-        self._tasks.start_soon(self._live, self.space, self._scope, self._ended)
+        self._tasks.start_soon(self._live, self.space, self.log, self._scope, self._ended)
 
     @staticmethod
-    async def _live(space: Space, scope: anyio.CancelScope, ended: anyio.Event) -> None:
-        with scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(space.run)
-                tasks.start_soon(space.backfills.run)
-        ended.set()
+    async def _live(space: Space, log: MortalLog, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(space.run)
+                    tasks.start_soon(space.backfills.run)
+        except* LogError:
+            if not log.is_dead:
+                raise
+        finally:
+            ended.set()
 
     async def crash(self) -> None:
         """Die at once, with nothing closed, and start again from the log."""
+        await self._restart()
+        await self.survived(self.settle)
+
+    async def _restart(self) -> None:
         self._scope.cancel()
         await self._ended.wait()
+        self.log = self.log.reborn()
         self.open()
-        await self.settle()
+
+    async def survived(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something, as a client does it: again, for as long as the process dies before it is acknowledged."""
+        for _ in range(LIVES_MAX):
+            done = False
+            with anyio.CancelScope() as scope:
+                self.log.on_death = scope.cancel
+                try:
+                    await act()
+                    done = True
+                except LogError:
+                    if not self.log.is_dead:
+                        raise
+            died = self.log.is_dead
+            self.log.on_death = None
+            if died:
+                await self._restart()
+            elif done:
+                return
+            if done:
+                act = self.settle
+        raise AssertionError("the process dies for ever")
 
     async def settings(self, given: dict[str, Any]) -> None:
         """Change the space's settings."""
@@ -144,6 +191,8 @@ class SimulatedWorld:
         try:
             return await self.deliveries.step(self.clock.now_ms())
         except LogError:  # the disk is full; it is tried again when it is not
+            if self.log.is_dead:
+                raise
             return None
 
     async def move_to(self, to_ms: int) -> None:
@@ -198,9 +247,16 @@ class SimulatedWorld:
         now_ms = self.clock.now_ms()
         if fault.crash:
             await self.crash()
+        elif fault.crash_after is not None:
+            self.log.die_after(fault.crash_after)
+        elif fault.crash_in is not None:
+            self.log.die_in(fault.crash_in)
         elif fault.destination is not None and fault.status is not None:
             until_ms = now_ms + duration_ms(fault.for_) if fault.for_ is not None else 1 << 62
             self.receiver.fail(fault.destination, fault.status, until_ms)
+        elif fault.destination is not None and fault.lost is not None:
+            until_ms = now_ms + duration_ms(fault.for_) if fault.for_ is not None else 1 << 62
+            self.receiver.lose(fault.destination, fault.lost, until_ms)
         elif fault.disk_full is not None:
             self._disk_full_until_ms = now_ms + duration_ms(fault.disk_full)
             self.log.fail_with = LogFullError("the simulated disk is full")
