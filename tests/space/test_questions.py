@@ -208,8 +208,8 @@ def truth_of(part: dict[str, Any]) -> bool:
             truth = not inner[0]
         case _:
             truth = bool(part["truth"])
-    assert part["truth"] is truth
-    return truth
+    assert part["truth"] is bool(truth)
+    return bool(truth)
 
 
 def leaves_of(part: dict[str, Any]) -> list[bool]:
