@@ -49,16 +49,21 @@ async def list_audit_events(
     end_time: Annotated[str | None, QueryParameter(name="endTime", description="acts before it")] = None,
     resource_id: Annotated[str | None, QueryParameter(name="resourceId")] = None,
     resource_type: Annotated[str | None, QueryParameter(name="resourceType")] = None,
+    within: Annotated[
+        str | None, QueryParameter(name="spaceId", description="acts in this space: ids are unique in a space alone")
+    ] = None,
 ) -> Data[AuditEvents]:
     """List acts, newest first. A token of one space sees the acts of that space."""
     control = api_of(request).daemon.control
     space_id = caller_of(request).space_id
+    wanted_id = None if within is None else control.space(within).id
     start_ms, end_ms = optional_time_ms(start_time, "startTime"), optional_time_ms(end_time, "endTime")
 
     def wanted(row: AuditRow) -> bool:
         act = row.act
         return (
             (not space_id or space_id in (act.space_id, act.resource_id))
+            and (wanted_id is None or wanted_id in (act.space_id, act.resource_id))
             and (start_ms is None or row.at_ms >= start_ms)
             and (end_ms is None or row.at_ms < end_ms)
             and resource_id in (None, act.resource_id)

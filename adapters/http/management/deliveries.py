@@ -208,6 +208,8 @@ async def list_deliveries(
 ) -> Data[DeliveryList]:
     """Tell how a destination is doing, and list its newest deliveries. There is one page, of `pagination[count]`."""
     _, held = _held(request, space_id)
+    if page.cursor is not None:
+        decode_cursor(page.cursor, "deliveries", tuple[None])  # `current` of the one page, nothing else
     views = held.deliveries(destination_id, limit=page.count)
     return Data(
         DeliveryList(
