@@ -49,7 +49,7 @@ async def test_a_token_is_answered_403_by_every_route_of_other_scopes(walked: Wa
 
 async def test_a_token_of_another_space_gets_nothing_of_this_one(walked: Walk, elsewhere: str) -> None:
     headers = {"authorization": f"Bearer {elsewhere}"}
-    for route in [route for route in ROUTES if "{" in route and "{path}" not in route]:
+    for route in [route for route in ROUTES if "{" in route]:
         answer = await ask(walked.room.client, walked.asked[route], headers=headers)
         assert answer.status_code in ((403,) if "{space_id}" in route else (403, 404)), route
 
@@ -87,5 +87,5 @@ async def test_a_token_of_one_space_cannot_act_above_it(walked: Walk, elsewhere:
 
 async def test_a_token_with_just_the_scope_is_let_in(walked: Walk) -> None:
     unlike = {route: answer.status_code for route, answer in walked.answers.items() if answer.status_code != 200}
-    assert unlike == {"POST /sources": 201, "GET /schema/{path}": 404}, [walked.answers[one].text for one in unlike]
+    assert unlike == {"POST /sources": 201}, [walked.answers[one].text for one in unlike]
     assert all(len(answer.headers["request-id"]) == 32 for answer in walked.answers.values())

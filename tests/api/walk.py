@@ -171,7 +171,6 @@ async def furnish(room: Room, url: str) -> dict[str, str]:
         "audience_type": "USERS",
         "collection": "users",
         "profile": "user_id:ann",
-        "path": "nothing.json",
         "url": url,
     }
 
