@@ -196,6 +196,7 @@ class _Run:
         match action:
             case Send(message=message, source=source):
                 await world.survived(partial(world.send, message, source))
+                await world.survived(world.folded)
             case Attempt(message=message, source=source):
                 await world.attempt(message, source)
             case Fault():

@@ -186,6 +186,10 @@ class SimulatedWorld:
         await self.space.backfilled()
         await self._deliver()
 
+    async def folded(self) -> None:
+        """Let the effects of what came be written before more comes: which is first would be the scheduler's to say."""
+        await self.space.settle()
+
     async def _deliver(self) -> int | None:
         await self.space.settle()
         try:
