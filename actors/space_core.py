@@ -147,6 +147,7 @@ class SpaceCore:
             if commit.last_seq > self.folded_seq:
                 for _ in self._fold(commit, None):
                     pass
+        self.seen.window_ms = self.identity.settings.dedupe_window_ms  # not every part was stored as far as another
         self.seen.restore(self.clock.now_ms())
 
     # -- the two tasks -----------------------------------------------------------------------------------------------

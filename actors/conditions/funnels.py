@@ -411,6 +411,8 @@ class Funnel(Query):
         """Return when a record next enters or leaves a window, or a date comparison may change."""
         if state is None:
             return None
+        if state.dirty or state.pending:  # as when it was loaded: nobody has asked yet
+            self._ask(state, now_ms, entity)
         edges = _window_edges(state.matched, self.reducer_windows(), self.session_ms, now_ms)
         if self.clocked_inside:
             for stream in self.streams[1:]:
