@@ -20,6 +20,8 @@ BENCHMARKS: Final = (
     "identity",
     "account",
     "merge",
+    "simulate",
+    "check",
 )
 
 
