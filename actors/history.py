@@ -91,6 +91,7 @@ class LeftBehind(Struct, frozen=True):
     at_ms: int
     seq: int
     values: Mapping[int, Any]  # by entity
+    is_account: bool
     left: Left | None  # audiences: false for all others
 
 
@@ -209,7 +210,8 @@ class Hindsight:
         """Ask everything of everyone, in order of rank."""
         for one in self._left_behind:
             for number, value in one.values.items():
-                entity = self.users.get(number) or self.accounts.get(number)
+                # A user may have nothing else that is looked at; accounts are all known where they matter.
+                entity = self.accounts.get(number) if one.is_account else self.user(number)
                 if entity is not None:
                     entity.write_trait(one.key, one.at_ms, one.seq, value)
         for definition, frozen in self._frozen.items():

@@ -140,7 +140,7 @@ def _left(definition: Definition, values: dict[int, Any], at_ms: int, seq: int, 
     left = None
     if definition.kind == "audience":
         left = Left(definition.entity_type == "ACCOUNTS", at_ms, seq, last_entity)
-    return LeftBehind(definition.key, at_ms, seq, values, left)
+    return LeftBehind(definition.key, at_ms, seq, values, definition.entity_type == "ACCOUNTS", left)
 
 
 def closure(held: Definitions, wanted: Iterable[Definition]) -> list[Definition]:
@@ -378,7 +378,10 @@ async def hindsight_of(
     living = {one.latest.key for one in held.held.values()}
     keys = {key for key in space.definitions_held.keys if key not in living}
     canonical = space.identity.canonical_map(known_seq)
-    behind = await off_loop(space, lambda: left_behind(space, keys, until_seq, canonical))
+    behind = [
+        replace(one, values={number: one.values[number] for number in (now,) if number in one.values})
+        for one in await off_loop(space, lambda: left_behind(space, keys, until_seq, canonical))
+    ]
     frozen = await frozen_values(space, definitions, held, at_ms, canonical, [now, *who.absorbed_by(now)])
     world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)
     for seq in space.events.seqs_of([now, *who.absorbed_by(now)], until_seq=until_seq):

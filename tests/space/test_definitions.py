@@ -234,6 +234,7 @@ async def test_a_deleted_audience_leaves_true_with_its_members_and_false_with_al
     await here.define("Were not", "trait('buyers') = false")
     assert await here.members("were") == ["ann"]
     assert await here.members("were_not") == ["bob"]
+    await here.check()  # ann has nothing else that is looked at
     await here.identify("ann", buyers=False)
     assert await here.members("were_not") == ["ann", "bob"]
     await here.check()
