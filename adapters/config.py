@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True):
     shutdown_timeout_s: float = 20.0
     token_rate_per_s: float = 1_000.0
     token_burst: int = 2_000
+    exports_keep_days: float = 7.0
 
     @property
     def simulated_clock_ms(self) -> int | None:
@@ -79,6 +80,7 @@ RULES: Final = {
     "shutdown_timeout_s": Rule("seconds that a stop waits for requests to end", least=0, most=3_600),
     "token_rate_per_s": Rule("requests a second of one access token; more get `429`", least=0.001, most=100_000),
     "token_burst": Rule("requests of one access token at once, after a pause", least=1, most=100_000),
+    "exports_keep_days": Rule("days that the file of an export is kept once it is finished", least=0.001, most=3_650),
 }
 """Every setting; its type and default are those of `Settings`."""
 

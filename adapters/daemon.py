@@ -36,6 +36,7 @@ from eventlog.entries import SpaceRecord
 from eventlog.errors import ConfigError, ConflictError
 
 HOLDER: Final = "turnout serve"
+DAY_MS: Final = 24 * 3600 * 1000
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,11 @@ class Daemon:
     def data_dir(self) -> Path:
         """Return where the data lies."""
         return self.data.path
+
+    @property
+    def exports_keep_ms(self) -> int:
+        """Return how long the file of an export is kept once it is finished."""
+        return round(self.settings.exports_keep_days * DAY_MS)
 
     @property
     def gate(self) -> Gate:

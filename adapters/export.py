@@ -99,7 +99,8 @@ async def gather(
 ) -> Widths:
     """Write one JSON line a row to `spool`, in short slices between which the event loop runs."""
     widths = Widths()
-    async with await anyio.open_file(spool, "wb") as file:
+    # Opened here and not in a thread: whoever is cancelled meanwhile would leave it open.
+    async with anyio.wrap_file(spool.open("wb")) as file:
         for start in range(0, len(snapshot.entities), SLICE_ROWS):
             rows = list(_rows(space, snapshot, start))
             for row in rows:

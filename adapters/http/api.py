@@ -79,7 +79,8 @@ log = structlog.get_logger(__name__)
 
 def build_api(daemon: Parts) -> Edge:
     """Return the app. Its lifespan takes up the exports that are unfinished, and in the end stops what is running."""
-    api = Api(daemon, Exports(daemon.data_dir / "exports", daemon.clock, daemon.space), Previews())
+    exports = Exports(daemon.data_dir / "exports", daemon.clock, daemon.space, keep_ms=daemon.exports_keep_ms)
+    api = Api(daemon, exports, Previews())
     app = Litestar(
         [*ROUTES, get_document],
         dependencies=DEPENDENCIES,

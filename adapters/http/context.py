@@ -38,6 +38,10 @@ class Parts(Protocol):
         """Return where the daemon's files lie."""
 
     @property
+    def exports_keep_ms(self) -> int:
+        """Return how long the file of an export is kept once it is finished."""
+
+    @property
     def gate(self) -> Gate:
         """Return what lets requests in."""
 
