@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ AUDIENCES = {
     "of_both": "audience('twice') AND trait('plan') = 'pro'",
 }
 CONNECTED = "twice"
+STARTED: "list[subprocess.Popen[bytes]]" = []
 
 
 class Receiver:
@@ -85,14 +86,24 @@ async def prepared(data: Path) -> tuple[str, str]:
 
 
 def start(data: Path, port: int) -> "subprocess.Popen[bytes]":
-    """Start a daemon."""
-    return subprocess.Popen(
+    """Start a daemon, which ends with the test whatever becomes of it."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "scenarios.cli", "serve", "--data", str(data), "--port", str(port)],
         cwd=ROOT,
         env={**os.environ, "TURNOUT_ALLOW_PRIVATE_DESTINATIONS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    STARTED.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives() -> Iterator[None]:
+    """Kill what a failed test left running."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
 
 
 def message(draw: random.Random, number: str) -> dict[str, Any]:
