@@ -156,7 +156,8 @@ class Queries:
 
     def literal_comparison(self, place: Place) -> str:
         """Return a comparison of a constant."""
-        return self.comparison(f"literal({self.literal()})", place)
+        value = f"literal({self.literal()})"
+        return f"{value} {self.rng.choice(('=', '!=', '<', '>='))} {self.right(place)}"
 
     def property_comparison(self, place: Place) -> str:
         """Return a comparison of a property or a context field of the event."""
