@@ -23,11 +23,11 @@ demo: $(RUNS) ## See it work: a daemon on real shop data, with audiences, a dest
 	@$(BIN)/turnout demo $(DEMO)
 
 test: check ## All checks and all quick tests; minutes on two cores
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-all: check ## The tests again with random seeds, and the long ones: crashes, browser, big worlds
 	@echo "seed $(SEED): make test-all SEED=$(SEED) draws the same"
-	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=draw --hypothesis-seed=$(SEED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-profile=draw --hypothesis-seed=$(SEED)
 
 check: $(DEVELOPS) ## Lint, formatting, types and the direction of imports, without running a test
 	$(BIN)/ruff check .

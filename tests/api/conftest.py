@@ -1,4 +1,4 @@
-"""One daemon a process, shared by all tests of this folder; each test that changes anything has a space of its own."""
+"""One daemon a file, shared by its tests; each test that changes anything has a space of its own."""
 
 from collections.abc import AsyncIterator
 
@@ -11,13 +11,13 @@ from tests.api.room import NOON, Room, open_room
 from tests.api.walk import Walk, walk_all
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Run all tests here on one event loop: the daemon lives on it."""
     return ("asyncio", {"use_uvloop": True})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Daemon]:
     """A daemon on a simulated clock; nobody's requests are rationed."""
     settings = Settings(
@@ -33,7 +33,7 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Daem
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def client(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the admin token of the first start."""
     assert daemon.first is not None
@@ -42,7 +42,7 @@ async def client(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def stranger(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token."""
     async with httpx.AsyncClient(base_url=daemon.url, timeout=20) as made:
@@ -55,7 +55,7 @@ async def room(daemon: Daemon, client: httpx.AsyncClient) -> Room:
     return await open_room(daemon, client)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def walked(daemon: Daemon, client: httpx.AsyncClient) -> Walk:
     """Every route, asked once as it should be."""
     return await walk_all(daemon, client)
