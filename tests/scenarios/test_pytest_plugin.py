@@ -35,7 +35,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def ran(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return suite.runpytest_subprocess("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", *arguments)
+    return suite.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
 
 
 def test_scenarios_are_tests_and_what_differs_is_told(suite: pytest.Pytester) -> None:
