@@ -9,6 +9,7 @@ in JSON; and a key given twice is an error.
 import math
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -66,6 +67,12 @@ class Document:
             raise _error(self.file, self.problems)
 
 
+@lru_cache(maxsize=16)
+def _type_of(kind: type[Struct]) -> inspect.Type:
+    """Return what a type of documents looks like: found once, since it takes longer than reading one."""
+    return inspect.type_info(kind)
+
+
 def read_file(path: Path, kind: type[Struct]) -> tuple[Struct, Document]:
     """Return a file's document as a Struct. Raises InvalidError."""
     try:
@@ -87,7 +94,7 @@ def read_text(text: str, kind: type[Struct], *, file: str) -> tuple[Struct, Docu
         root = loader.get_single_node()
         if root is None:
             raise InvalidError("invalid_scenario", f"{file}: empty, expected a mapping that begins with `scenario:`")
-        return cast(Struct, _Reader(loader, document).read(root, inspect.type_info(kind), "")), document
+        return cast(Struct, _Reader(loader, document).read(root, _type_of(kind), "")), document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
