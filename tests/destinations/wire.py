@@ -32,8 +32,8 @@ class Server:
         try:
             while await self._one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, RuntimeError):
+            pass  # the client is gone; uvloop says so by a RuntimeError where its handle is closed already
         finally:
             writer.close()
 
