@@ -4,9 +4,11 @@ Many requests share one commit. Events get their sequences when they join, facts
 Everyone who added something waits for the same commit, and hears the same error where it failed.
 """
 
+from collections.abc import Sequence
+
 import anyio
 
-from eventlog.entries import AnyFact, Commit, Event
+from eventlog.entries import AnyFact, Commit, Event, Rejected
 from eventlog.errors import LogError
 from eventlog.log import Changes
 from eventlog.messages import EventData
@@ -23,6 +25,7 @@ class Group:
         self.datas: list[EventData] = []
         self.facts: list[AnyFact] = []
         self.changes: list[Changes] = []
+        self.holds_refusals = False
         self.commit: Commit | None = None
         self.error: LogError | None = None
         self._ended = anyio.Event()
@@ -40,6 +43,11 @@ class Group:
     def is_full(self) -> bool:
         """Tell whether the next event should wait."""
         return len(self.events) >= EVENTS_MAX
+
+    def refuse(self, refusals: Sequence[Rejected]) -> None:
+        """Take in refused events."""
+        self.facts.extend(refusals)
+        self.holds_refusals = self.holds_refusals or bool(refusals)
 
     def close(self, at_ms: int) -> Commit:
         """Return the commit; nothing joins any more."""

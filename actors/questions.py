@@ -30,7 +30,6 @@ from eventlog.entries import (
     Exited,
     IdAdded,
     Options,
-    Rejected,
     TraitComputed,
 )
 from eventlog.errors import InvalidError
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from actors.space_core import SpaceCore
 
 DAY_MS: Final = 86_400_000
-REJECTED_STEP: Final = 10_000  # entries that are looked through for refusals at first
 DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
 
 
@@ -300,6 +298,8 @@ def next_of(members: Collection[int], after: int, limit: int | None, last: int) 
 
     Where members are dense among all entities up to `last`, walking the numbers meets a page soon; else there are few.
     """
+    if limit is None and after == 0:
+        return sorted(members)
     if limit is not None and limit * last < len(members) ** 2:
         return list(islice((entity for entity in range(after + 1, last + 1) if entity in members), limit))
     left = (entity for entity in members if entity > after)
@@ -484,25 +484,6 @@ async def values(space: "SpaceCore", id_or_key: str, at_ms: int | None, known_ms
     number = definition.number
     pairs = ((entity, world.entity(entity)) for entity in world.members(number))
     return [(number_, one.values[number]) for number_, one in pairs if one is not None]
-
-
-def rejected(space: "SpaceCore", before_seq: int | None, limit: int) -> list[tuple[int, int, Rejected]]:
-    """Return (sequence, recorded ms, refusal), newest first."""
-    until_seq = (space.log.last_seq + 1 if before_seq is None else before_seq) - 1
-    found: list[tuple[int, int, Rejected]] = []
-    step = REJECTED_STEP
-    while until_seq > 0 and len(found) < limit:  # from the end, further and further back
-        after_seq = max(0, until_seq - step)
-        found += reversed(
-            [
-                (seq, at_ms, fact)
-                for at_ms, facts in space.log.read_facts(after_seq, until_seq)
-                for seq, fact in facts
-                if isinstance(fact, Rejected)
-            ]
-        )
-        until_seq, step = after_seq, 2 * step
-    return found[:limit]
 
 
 def checked_options(options: Options) -> Options:

@@ -391,7 +391,7 @@ class Space(SpaceCore):
 
     def rejected(self, *, before_seq: int | None = None, limit: int = 100) -> Iterator[tuple[int, int, Rejected]]:
         """Yield (sequence, recorded ms, refusal), newest first."""
-        return iter(questions.rejected(self, before_seq, limit))
+        return iter(self.rejections.newest(before_seq, limit))
 
 
 @asynccontextmanager

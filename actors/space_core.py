@@ -26,6 +26,7 @@ from actors.identity import Identity
 from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.partition import Partition
 from actors.regulations import Regulations
+from actors.rejections import Rejections
 from actors.retention import Retention
 from eventlog.clock import Clock
 from eventlog.entries import (
@@ -90,6 +91,7 @@ class SpaceCore:
         self.identity = Identity(store, suppression_key=suppression_key)
         self.seen = SeenIds(store, self.identity.settings.dedupe_window_ms)
         self.events = ProfileHistory(store)
+        self.rejections = Rejections(store)
         core = load_core(store)
         self.definitions_held = load_definitions(store) if core is not None else Definitions()
         self._stored_entity = core.last_entity if core is not None else 0
@@ -202,6 +204,8 @@ class SpaceCore:
         commit = group.close(self.clock.now_ms())
         if self._effects_seq < effects_seq:
             group.changes.append(Changes(EFFECTS, effects_seq))
+        if group.holds_refusals:
+            group.changes.append(self.rejections.changes(commit))
         count = len(commit.events) + len(commit.facts)
         self._group = Group(commit.first_seq + count)
         identity_changes = None
@@ -473,7 +477,7 @@ class SpaceCore:
         """Take accepted messages and record rejected ones; return once durable, with every refusal."""
         refused = list(rejected)
         group = await self._room()
-        group.facts.extend(rejected)
+        group.refuse(rejected)
         now_ms = self.clock.now_ms()
         if len(accepted) > 1:
             self.identity.prefetch(one_id for one in accepted for one_id in one.ids)
@@ -524,7 +528,7 @@ class SpaceCore:
         kept = b"" if code == "suppressed" else one.body
         message_id = "" if code == "suppressed" else one.message_id
         refusal = Rejected(one.index, message_id, code, f"batch[{one.index}]: {message}", source, kept)
-        group.facts.append(refusal)
+        group.refuse([refusal])
         return refusal
 
     async def caught_up(self) -> None:

@@ -39,7 +39,8 @@ MEMBERS = Table("members", (int, int))  # definition, entity -> since when
 META = Table("meta", (str,))  # small facts about the log: format version, space id, …
 DELIVERIES = Table("deliveries", (str, str))  # destination, delivery id -> state
 SENT = Table("sent", (str, int, str))  # connection, entity, id -> what the destination was last told
-TABLES = (HISTORY, IDS, ENTITIES, STATES, TIMERS, MEMBERS, META, DELIVERIES, SENT)
+REJECTIONS = Table("rejections", (int,))  # minus the sequence of a refusal: the newest come first
+TABLES = (HISTORY, IDS, ENTITIES, STATES, TIMERS, MEMBERS, META, DELIVERIES, SENT, REJECTIONS)
 
 
 class Changes(Struct, frozen=True):
