@@ -12,14 +12,14 @@ from actors.identity_rules import settings_from_json
 from scenarios.expectations import ids_of_name
 from scenarios.format import Expect, Scenario, listed
 from scenarios.reference import Answers
-from scenarios.reference_run import ReferenceWorld, answers_for, entity_of, refusal_of
+from scenarios.reference_run import ReferenceWorld, answers_for, entity_of, refusal_of, why_refused
 from scenarios.timeline import Check, Send, timeline
 
 
 def with_answers(scenario: Scenario) -> Scenario:
     """Return the scenario with what the reference says must be true; a step that asks nothing asks about now."""
     asked = tuple(
-        replace(step, expect=tuple(Expect(at=one.at, known=one.known) for one in listed(step.expect)) or (Expect(),))
+        replace(step, expect=tuple(_asked(one) for one in listed(step.expect)) or (Expect(),))
         for step in scenario.steps
     )
     scenario = replace(scenario, steps=asked)
@@ -37,6 +37,10 @@ def with_answers(scenario: Scenario) -> Scenario:
     return replace(scenario, steps=tuple(steps))
 
 
+def _asked(expect: Expect) -> Expect:
+    return Expect(at=expect.at, known=expect.known, refused=expect.refused)
+
+
 def _answer(scenario: Scenario, world: ReferenceWorld, question: Expect) -> Expect:
     answers = answers_for(scenario, world, question)
     members = {
@@ -46,7 +50,10 @@ def _answer(scenario: Scenario, world: ReferenceWorld, question: Expect) -> Expe
     }
     traits = {name: _traits(answers, name, world) for name in _names(answers)}
     rejected = len(answers.identity.rejected) if question.at is None and question.known is None else None
-    return Expect(members=members, traits=traits, rejected=rejected, at=question.at, known=question.known)
+    refused = tuple(one for one in listed(question.refused) if why_refused(world, one) is not None)
+    return Expect(
+        members=members, traits=traits, rejected=rejected, refused=refused, at=question.at, known=question.known
+    )
 
 
 def _names(answers: Answers) -> list[str]:

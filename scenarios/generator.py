@@ -25,14 +25,16 @@ from scenarios.format import (
     Expect,
     Fault,
     OptionsSpec,
+    Refused,
     Scenario,
     Step,
     TraitSpec,
     offset_text,
 )
+from scenarios.generator_funnels import Funnels
 from scenarios.generator_messages import UNIT_MS, Messages
 from scenarios.generator_queries import EntityType, Queries
-from scenarios.reference_run import ReferenceWorld, refusal_of
+from scenarios.reference_run import ReferenceWorld, refusal_of, why_refused
 from scenarios.timeline import Send, timeline
 
 START: Final = "2026-03-01T00:00:00Z"
@@ -65,6 +67,7 @@ class _Maker:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self.made = 0
+        self.funnels = self.rng.choice((0.1, 0.1, 0.8))  # of the definitions
         settings = self.rng.choice(SETTINGS)
         self.world = ReferenceWorld(settings_from_json(settings))
         self.start_ms = instant_ms(START) or 0
@@ -108,20 +111,30 @@ class _Maker:
         traits = [key for key, defined in living.items() if defined.kind == "trait" and not above]
         entity_type: EntityType = self.rng.choice(ENTITY_TYPES)
         self.made += 1
-        queries = Queries(self.rng, audiences, [*traits, *self.gone()])
+        queries = self.queries(audiences, traits)
         options = self.options() if self.rng.random() < 0.3 else None
         enabled = self.rng.random() > 0.04
         is_trait = self.rng.random() < 0.35
         name = f"{'T' if is_trait else 'K'}{self.made}"
         if is_trait:
-            query = queries.trait(entity_type)
+            query = self.query(queries, "trait", entity_type)
             action = Define(trait=TraitSpec(name=name, type=entity_type, query=query, options=options, enabled=enabled))
         else:
-            query = queries.audience(entity_type)
+            query = self.query(queries, "audience", entity_type)
             action = Define(
                 audience=AudienceSpec(name=name, type=entity_type, query=query, options=options, enabled=enabled)
             )
         return action if refusal_of(self.world, action) is None else None
+
+    def queries(self, audiences: list[str], traits: list[str]) -> Queries:
+        """Return what writes definitions that refer to these, to what is gone, at times to what is yet to be."""
+        coming = [f"{kind}{self.made + self.rng.randint(1, 3)}" for kind in "kt"] if self.rng.random() < 0.15 else []
+        return Queries(self.rng, [*audiences, *coming], [*traits, *self.gone(), *coming])
+
+    def query(self, queries: Queries, kind: str, entity_type: EntityType) -> str:
+        """Return a definition's text, in some worlds mostly a funnel."""
+        funnels = Funnels(queries) if self.rng.random() < self.funnels else queries
+        return funnels.trait(entity_type) if kind == "trait" else funnels.audience(entity_type)
 
     def gone(self) -> list[str]:
         """Return the keys of deleted definitions, which are custom traits now."""
@@ -146,8 +159,7 @@ class _Maker:
         defined = living[key]
         others = [k for k, other in living.items() if other.kind == "audience" and k != key]
         traits = [k for k, other in living.items() if other.kind == "trait" and k != key]
-        queries = Queries(self.rng, others, [*traits, *self.gone()])
-        query = queries.trait(defined.entity_type) if defined.kind == "trait" else queries.audience(defined.entity_type)
+        query = self.query(self.queries(others, traits), defined.kind, defined.entity_type)
         chance = self.rng.random()
         spec = EditSpec(
             key=key,
@@ -176,7 +188,7 @@ class _Maker:
         define = self.definition() if self.rng.random() < 0.35 else None
         edit = self.edit() if self.rng.random() < 0.14 else None
         delete = self.delete() if self.rng.random() < 0.1 else None
-        messages = [self.messages.message(units) for _ in range(self.rng.choice((0, 1, 1, 2, 3, 5)))]
+        messages = [self.messages.message(units) for _ in range(self.rng.choice(self.messages.numbers))]
         step = Step(
             at=offset_text(units * UNIT_MS),
             fault=() if fault is None else (fault,),
@@ -184,12 +196,31 @@ class _Maker:
             edit=() if edit is None else (edit,),
             delete=() if delete is None else (delete,),
             send=tuple(messages),
-            expect=(Expect(), *(self.question(units) for _ in range(self.questions()))),
+            expect=(Expect(refused=self.refused()), *(self.question(units) for _ in range(self.questions()))),
         )
         for moment in timeline(replace(self.scenario, steps=(step,))):
             if isinstance(moment.action, Send):
                 self.world.send(moment.action.message, moment.action.source)
         return step
+
+    def refused(self) -> tuple[Refused, ...]:
+        """Return, at times, a change that must be refused: a key used before, what is referred to, a cycle."""
+        living = self.world.answers().living
+        if self.rng.random() > 0.15 or not living:
+            return ()
+        key = self.rng.choice(list(living))
+        other = self.rng.choice(list(living))
+        reference = f"trait('{other}').exists()"
+        query = reference if living[key].kind == "audience" else f"event('A').where({reference}).count()"
+        tried = (
+            Refused(audience=AudienceSpec(name=self.rng.choice(self.keys()).upper(), query="event('A').count() >= 1")),
+            Refused(trait=TraitSpec(name=self.rng.choice(self.keys()), query="event('A').count()")),
+            Refused(delete=Delete(audience=key) if living[key].kind == "audience" else Delete(trait=key)),
+            Refused(edit=Edit(audience=EditSpec(key=key, query=query))),
+            Refused(edit=Edit(audience=EditSpec(key="never", query=query))),
+        )
+        chosen = self.rng.choice(tried)
+        return (chosen,) if why_refused(self.world, chosen) is not None else ()
 
     def beside(self, units: int) -> list[Step]:
         """Return steps in which nothing is sent, just before, on and just after a point of the grid."""

@@ -70,11 +70,15 @@ class Messages:
         self.start_ms = start_ms
         self.keys = keys  # of definitions, living and gone: calls write them as traits now and then
         self.message_ids: list[str] = []
+        # Busy worlds have one user who does most, many events at a time, few values: funnels are gone through.
+        self.is_busy = rng.random() < 0.4
+        self.numbers = (0, 2, 3, 5, 8) if self.is_busy else (0, 1, 1, 2, 3, 5)  # of messages in a step
+        self.values = tuple(rng.sample(VALUES, 4)) if self.is_busy else VALUES
 
     def message(self, units: int) -> dict[str, Any]:
         """Return a tracking call that is sent a number of units after the start."""
         kinds: tuple[Callable[[], dict[str, Any]], ...] = (
-            *([self.track] * 9),
+            *([self.track] * (40 if self.is_busy else 9)),
             *([self.page] * 2),
             *([self.identify] * 4),
             *([self.group] * 3),
@@ -108,6 +112,8 @@ class Messages:
     def who(self) -> dict[str, Any]:
         """Return the ids of a call, and what of its context gives ids."""
         user, visitor = self.rng.choice(USERS), self.rng.choice(VISITORS)
+        if self.is_busy and self.rng.random() < 0.7:
+            user = USERS[0]
         ids: dict[str, Any] = self.rng.choice(
             (
                 {"userId": user},
@@ -136,7 +142,7 @@ class Messages:
 
     def value(self) -> Any:
         """Return a JSON value of any kind."""
-        return self.rng.choice(RARE_VALUES if self.rng.random() < 0.1 else VALUES)
+        return self.rng.choice(RARE_VALUES if self.rng.random() < 0.1 else self.values)
 
     def properties(self) -> dict[str, Any]:
         """Return the properties of an event."""

@@ -74,6 +74,9 @@ class Answers:
         self.known_seq = known_seq
         self._members: dict[tuple[str, int], bool | None] = {}
         self._past: dict[tuple[int, int], Answers] = {}
+        # A nested event is asked about again for every event around it: without these three levels take minutes.
+        self._events: dict[tuple[Entity, int], tuple[Defined, list[Call]]] = {}
+        self._reduced: dict[tuple[Entity, int, int, int], tuple[Defined, tree.Event, Any]] = {}
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -297,13 +300,18 @@ class Answers:
     def events(self, subject: Subject) -> list[Call]:
         """Return the calls that count for a definition by now, in order; an account's are those of all its users."""
         entity, defined = subject.entity, subject.defined
+        known = self._events.get((entity, id(defined)))
+        if known is not None:
+            return known[1]
         calls = entity.calls if entity.kind == "user" else [c for user in self.users_of(entity) for c in user.calls]
         if not defined.include_historical_data:
             calls = [call for call in calls if call.seq > defined.created_seq]
         if defined.backfill_event_data_days is not None:
             first_ms = defined.created_ms - defined.backfill_event_data_days * DAY_MS
             calls = [call for call in calls if call.event_ms > first_ms]
-        return sorted((call for call in calls if call.event_ms <= self.at_ms), key=lambda call: call.order)
+        calls = sorted((call for call in calls if call.event_ms <= self.at_ms), key=lambda call: call.order)
+        self._events[entity, id(defined)] = defined, calls
+        return calls
 
     def passing(
         self, question: tree.Event, subject: Subject, parent: Call | None, *, windows_aside: bool = False
@@ -343,6 +351,13 @@ class Answers:
 
     def reduced(self, question: tree.Event, subject: Subject, parent: Call | None) -> Any:
         """Return the one value that the events that pass are reduced to."""
+        asked = (subject.entity, id(subject.defined), id(question), 0 if parent is None else parent.seq)
+        if asked not in self._reduced:
+            self._reduced[asked] = subject.defined, question, self.reduced_anew(question, subject, parent)
+        return self._reduced[asked][2]
+
+    def reduced_anew(self, question: tree.Event, subject: Subject, parent: Call | None) -> Any:
+        """Work out the one value that the events that pass are reduced to."""
         calls = self.passing(question, subject, parent)
         reducer = question.reducer
         if reducer.name == "count":

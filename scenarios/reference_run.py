@@ -270,7 +270,8 @@ def entity_of(answers: Answers, name: str) -> Entity | None:
     return None
 
 
-def _check_refused(world: ReferenceWorld, refused: Refused, checked: Checked, where: dict[str, Any]) -> None:
+def why_refused(world: ReferenceWorld, refused: Refused) -> str | None:
+    """Return why something would be refused, None if it would be made; the world stays as it is."""
     if refused.audience is not None or refused.trait is not None:
         action: Any = Define(audience=refused.audience, trait=refused.trait)
     else:
@@ -278,6 +279,11 @@ def _check_refused(world: ReferenceWorld, refused: Refused, checked: Checked, wh
     changes, seq = list(world.changes), world.seq
     reason = refusal_of(world, action)
     world.changes, world.seq = changes, seq
+    return reason
+
+
+def _check_refused(world: ReferenceWorld, refused: Refused, checked: Checked, where: dict[str, Any]) -> None:
+    reason = why_refused(world, refused)
     expected = refused.because or "refused"
     if reason is None:
         checked.fail(
