@@ -6,7 +6,7 @@ makes the version decide: no event is lost or counted twice. One runs at a time,
 A kill loses nothing: what was not switched in is gathered again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("turnout.backfill")
 
 MERGE_SLICE: Final = 500  # entities added to before others get a turn
+SWITCH_SLICE: Final = 500  # entities asked, before others get a turn
 
 
 class CancelledError(TurnoutError):
@@ -191,8 +192,8 @@ class Backfills:
 
     # -- in the fold -------------------------------------------------------------------------------------------------
 
-    def switch(self, number: int, seq: int) -> None:
-        """Make the version decide; part of folding `DefinitionSwitched`.
+    def switch(self, number: int, seq: int) -> Iterator[None]:
+        """Make the version decide; part of folding `DefinitionSwitched`. Yields now and then: all may be asked.
 
         Rests on nothing but what is folded, so that a fold after a restart tells the same: identity may be ahead.
         """
@@ -212,8 +213,11 @@ class Backfills:
             numbers: Iterable[int] = space.everyone()
         else:  # those with a past, those heard of meanwhile, and those who were members
             numbers = sorted({*found, *partition.changed, *space.touched, *partition.members.get(number, ())})
-        for one in numbers:
+        for place, one in enumerate(numbers):
             entity = partition.find(one)
             if entity is not None:
                 partition.ask(entity, node)
-        partition.settle()
+            if place % SWITCH_SLICE == SWITCH_SLICE - 1:
+                yield
+        while partition.settle_some(SWITCH_SLICE):
+            yield

@@ -214,9 +214,10 @@ class Deciding:
             rank = 2 * item.rank + isinstance(item, Node)
             heappush(self._queue, (rank, self._pushed, entity, item))
 
-    def _settle(self) -> None:
-        """Ask everything queued, in order of rank."""
-        while self._queue:
+    def _settle(self, most: int = -1) -> None:
+        """Ask everything queued, in order of rank; at most so many, where said."""
+        while self._queue and most:
+            most -= 1
             _, _, entity, item = heappop(self._queue)
             self._queued.discard((entity.number, id(item)))
             if self.entities.get(entity.number) is not entity:

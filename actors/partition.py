@@ -269,9 +269,9 @@ class Partition(Deciding):
             self._gather(account)
         self._ask_all(account)
 
-    def _settle(self) -> None:
+    def _settle(self, most: int = -1) -> None:
         """Ask everything queued; then profiles that were absorbed can be taken out."""
-        super()._settle()
+        super()._settle(most)
         if self._absorbed:
             self._end_absorbed()
 
@@ -437,6 +437,13 @@ class Partition(Deciding):
     def settle(self) -> None:
         """Ask everything queued."""
         self._settle()
+
+    def settle_some(self, most: int) -> bool:
+        """Ask so many of what is queued; tell whether something is left. Nothing else is folded until there is not."""
+        super()._settle(most)
+        if not self._queue and self._absorbed:
+            self._end_absorbed()
+        return bool(self._queue)
 
     def leave_behind(self, node: Node, key: str, seq: int) -> None:
         """Write a deleted definition's last values as custom traits (contract, section 4)."""

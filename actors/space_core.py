@@ -381,8 +381,13 @@ class SpaceCore:
                 self._fold_erasures(list(run), commit.at_ms)
                 continue
             for seq, fact in run:
-                self._fold_fact(fact, seq, commit.at_ms)
+                if isinstance(fact, _DEFINITION):
+                    yield from self._fold_definition(fact, seq, commit.at_ms)
+                else:
+                    self._fold_fact(fact, seq, commit.at_ms)
                 self._folded(seq)
+                if seq % FOLD_SLICE == 0:
+                    yield
         self._folded(commit.last_seq)
 
     def _folded(self, seq: int) -> None:
@@ -396,10 +401,6 @@ class SpaceCore:
         if isinstance(fact, Ticked):
             partition.cause_seq = seq
             partition.advance(fact.at_ms)
-        elif isinstance(fact, _DEFINITION):
-            partition.cause_seq = seq
-            partition.advance(at_ms)
-            self._fold_definition(fact, seq)
         elif isinstance(fact, IdAdded | Merged):
             partition.cause_seq = seq
             partition.advance(at_ms)
@@ -423,8 +424,10 @@ class SpaceCore:
         self.partition.erase([fact.entity for _, fact in facts if isinstance(fact, Erased)], seq)
         self._folded(seq)
 
-    def _fold_definition(self, fact: AnyFact, seq: int) -> None:
+    def _fold_definition(self, fact: AnyFact, seq: int, at_ms: int) -> Iterator[None]:
         partition, held = self.partition, self.definitions_held
+        partition.cause_seq = seq
+        partition.advance(at_ms)
         if isinstance(fact, DefinitionDeleted):
             node = partition.program.nodes.get(fact.number)
             if node is not None and held.held[fact.number].active is not None:  # else it never had a value
@@ -438,7 +441,7 @@ class SpaceCore:
         used = {asked.index for asked in partition.program.asked.values()}
         self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
         if isinstance(fact, DefinitionSwitched):
-            self.backfills.switch(fact.number, seq)
+            yield from self.backfills.switch(fact.number, seq)
         elif isinstance(fact, DefinitionSaved):
             self.backfills.wake()
 

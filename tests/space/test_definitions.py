@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from actors.backfill import SWITCH_SLICE
 from eventlog.entries import TRACK, Definition, DefinitionSaved
 from eventlog.errors import ConflictError, InvalidError, NotFoundError
 from tests.space.room import Room, call
@@ -303,3 +304,24 @@ async def test_a_definition_in_the_log_of_which_nothing_is_stored_is_live_after_
     assert here.space.definition("buyers").definition.created_seq > 0
     assert await here.members("buyers") == ["ann"]
     assert sum(event.kind == TRACK for commit in here.log.read() for event in commit.events) == 1
+
+
+async def test_others_get_a_turn_while_everybody_joins_and_reads_wait_for_all_of_them(here: Room) -> None:
+    people = 4 * SWITCH_SLICE
+    await here.send(*(call(f"u{number}", "track", event="A") for number in range(people)))
+    sizes: set[int] = set()
+
+    async def look() -> None:
+        while True:
+            sizes.add(here.space.definition("buyers").size if here.space.definitions() else 0)
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await here.define("Buyers", "event('A').count() >= 1", wait=False)
+        while not 0 < max(sizes) < people:  # seen half way
+            await anyio.lowlevel.checkpoint()
+        assert len(await here.members("buyers")) == people
+        tasks.cancel_scope.cancel()
+    assert len([size for size in sizes if 0 < size < people]) >= 2
+    assert len(await here.told()) == people
