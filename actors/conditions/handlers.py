@@ -6,6 +6,8 @@ A function takes (states, event_ms, seq, data, source, now_ms) and returns which
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -18,6 +20,7 @@ from actors.language.tree import And, Comparison, Condition, Context, Literal, N
 if TYPE_CHECKING:
     from actors.conditions.program import Leaf, Node
 
+CODE_MAX: Final = 2048  # ours: functions whose code is kept, of one to ten KB each
 Field = Property | Context
 _SYMBOLS: Final = {"greater_than": ">", "at_least": ">=", "less_than": "<", "at_most": "<=", "equals": "=="}
 
@@ -89,6 +92,12 @@ def generate(
     return handlers
 
 
+@lru_cache(maxsize=CODE_MAX)
+def _compiled(source: str) -> CodeType:
+    """Return a function's code. Constants stand in it by name, so questions asked again and again share it."""
+    return compile(source, "<handler>", "exec")
+
+
 class _Writer:
     """Writes the source of one function, and collects the constants that it names."""
 
@@ -105,7 +114,7 @@ class _Writer:
         lines.append("    t = 0")
         lines += [f"    {name} = {self._load(field)}" for field, name in self.loads.items()]
         source = "\n".join([*lines, *body, "    return t"])
-        exec(compile(source, "<handler>", "exec"), self.names)  # noqa: S102 - of our own making
+        exec(_compiled(source), self.names)  # noqa: S102 - of our own making
         run: Callable[..., int] = self.names["run"]
         return run
 
