@@ -373,9 +373,21 @@ class Partition(Deciding):
                 if newly_heard and isinstance(entity, Account):
                     self._tell_users(entity)
                 for key in moved:
-                    self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
+                    self._ask_readers_anew(entity, ACCOUNT if entity.is_account else USER, key)
         self._settle()
         return new
+
+    def _ask_readers_anew(self, entity: Entity, scope: Any, key: str) -> None:
+        """Ask all that looks at a key, also where the leaves tell of no change: those of an entity just loaded are new.
+
+        They were asked when it was loaded, by the definitions of now; what was decided before was decided by others.
+        """
+        program = self.program
+        for table in (program.by_trait, program.by_audience):
+            for leaf in table[scope].get(key, ()):
+                for node in leaf.nodes:
+                    self._push(entity, node)
+        self._ask_readers(entity, scope, key)
 
     def _heard_by_users(self) -> set[int]:
         """Return the numbers of the account audiences that users look at."""
