@@ -43,6 +43,17 @@ class OptionsSpec(_Part, frozen=True):
     filter_by_external_ids: tuple[str, ...] | None = None
     backfill_event_data_days: int | None = None
     include_anonymous_users: bool = True
+    backfill_duration_days: int | None = None  # what the API calls it for computed traits
+
+    def __post_init__(self) -> None:
+        """Refuse both names of one thing."""
+        if None not in (self.backfill_event_data_days, self.backfill_duration_days):
+            raise ValueError("expected either `backfillEventDataDays` or `backfillDurationDays`")
+
+    @property
+    def backfill_days(self) -> int | None:
+        """Return how many days back events count."""
+        return self.backfill_duration_days if self.backfill_event_data_days is None else self.backfill_event_data_days
 
 
 class AudienceSpec(_Part, frozen=True):

@@ -170,7 +170,7 @@ def with_options(defined: Defined, options: OptionsSpec) -> Defined:
     return replace(
         defined,
         include_historical_data=options.include_historical_data,
-        backfill_event_data_days=options.backfill_event_data_days,
+        backfill_event_data_days=options.backfill_days,
         filter_by_external_ids=options.filter_by_external_ids,
         include_anonymous_users=options.include_anonymous_users,
     )

@@ -374,7 +374,7 @@ def options_of(spec: OptionsSpec | None) -> Options:
     return Options(
         include_historical_data=spec.include_historical_data,
         filter_by_external_ids=spec.filter_by_external_ids,
-        backfill_event_data_days=spec.backfill_event_data_days,
+        backfill_event_data_days=spec.backfill_days,
         include_anonymous_users=spec.include_anonymous_users,
     )
 
