@@ -9,6 +9,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec.structs import replace
@@ -38,6 +39,7 @@ from eventlog.memory import MemoryLog
 if TYPE_CHECKING:
     from actors.space_core import SpaceCore
 
+NAMED_SLICE: Final = 500  # people named, before others get a turn
 DAY_MS: Final = 86_400_000
 DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
 
@@ -278,10 +280,14 @@ async def preview(
     tree_of(query, entity_type, kind)
     world = await hindsight(space, [draft], held, now_ms, known_seq)
     members = world.members(DRAFT)
-    shown = members if sample is None else members[:sample]
+    named: list[tuple[int, str]] = []
+    for entity in members if sample is None else members[:sample]:
+        named.append((entity, name_of(space, entity)))
+        if len(named) % NAMED_SLICE == 0:
+            await anyio.lowlevel.checkpoint()
     return Preview(
         size=len(members),
-        sample=tuple((entity, name_of(space, entity)) for entity in shown),
+        sample=tuple(named),
         at_ms=now_ms,
         known_seq=space.log.last_seq if known_seq is None else known_seq,
     )
@@ -321,6 +327,13 @@ async def members(
     world = await hindsight(space, [definition], then, time_ms, known_seq)
     found = [(entity, time_ms) for entity in world.members(definition.number) if entity > after]
     return found[:limit]
+
+
+def overlap(space: "SpaceCore", id_or_key: str, other: str) -> tuple[int, int, int]:
+    """Return how many are in two audiences: in one, in the other, in both."""
+    numbers = (space.definitions_held.of(one).latest.number for one in (id_or_key, other))
+    left, right = (space.partition.members.get(number, {}).keys() for number in numbers)
+    return len(left), len(right), len(left & right)
 
 
 async def size_history(space: "SpaceCore", id_or_key: str) -> list[tuple[int, int, int]]:

@@ -292,6 +292,11 @@ class Space(SpaceCore):
         await self.caught_up()
         return await questions.members(self, id_or_key, after=after, limit=limit, at_ms=at_ms, known_ms=known_ms)
 
+    async def overlap(self, id_or_key: str, other: str) -> tuple[int, int, int]:
+        """Return how many are in two audiences now: in one, in the other, in both."""
+        await self.settle()
+        return questions.overlap(self, id_or_key, other)
+
     async def size_history(self, id_or_key: str) -> list[tuple[int, int, int]]:
         """Return (day's start in ms, entries, exits) of each day with a change, from the log."""
         await self.settle()

@@ -201,6 +201,9 @@ class SpaceApi(Protocol):
     ) -> list[tuple[int, int]]:
         """Return (entity, since_ms) of an audience's members, in order of entity, those after `after`."""
 
+    async def overlap(self, id_or_key: str, other: str) -> tuple[int, int, int]:
+        """Return how many are in two audiences now: in one, in the other, in both."""
+
     async def size_history(self, id_or_key: str) -> list[tuple[int, int, int]]:
         """Return (day's start in ms, entries, exits) of each day with a change, from the log."""
 

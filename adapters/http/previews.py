@@ -6,10 +6,12 @@ large the audience was at moments of the past (each the truth in hindsight, see 
 
 import asyncio
 from collections import OrderedDict
+from heapq import nsmallest
 from secrets import token_hex
 from typing import Final
 from typing import Literal as OneOf
 
+import anyio.lowlevel
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +25,7 @@ RUNNING_MAX: Final = 2  # each is a scan of history in a thread; more would only
 WAITING_MAX: Final = 100
 SAMPLE_MAX: Final = 100
 WHOLE_KEPT_MAX: Final = 2  # finished previews that name everyone: 100 MB each at a million
+NAMED_SLICE: Final = 500  # people named, before others get a turn
 SIZES_MAX: Final = 60  # each moment is a scan
 
 log = structlog.get_logger(__name__)
@@ -158,7 +161,7 @@ async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
     difference = None
     if spec.edit_of is not None:
         now = await space.members(spec.edit_of, at_ms=spec.at_ms, known_ms=spec.known_ms)
-        difference = compare(space, {entity for entity, _ in now}, set(entities), spec.sample)
+        difference = await compare(space, {entity for entity, _ in now}, set(entities), spec.sample)
     sizes = []
     for moment_ms in spec.sizes_at_ms:
         then = await space.preview(
@@ -176,7 +179,7 @@ async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
         record,
         status="COMPLETED",
         size=found.size,
-        sample=named(space, entities[: spec.sample]),
+        sample=await named(space, entities[: spec.sample]),
         at_ms=found.at_ms,
         known_seq=found.known_seq,
         difference=difference,
@@ -184,15 +187,22 @@ async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
     )
 
 
-def compare(space: SpaceApi, before: set[int], after: set[int], sample: int | None) -> Difference:
+async def compare(space: SpaceApi, before: set[int], after: set[int], sample: int | None) -> Difference:
     """Return who stays, enters and leaves, with samples in order of entity."""
 
-    def side(entities: set[int]) -> Side:
-        return Side(len(entities), named(space, sorted(entities)[:sample]))
+    async def side(entities: set[int]) -> Side:
+        shown = sorted(entities) if sample is None else nsmallest(sample, entities)
+        return Side(len(entities), await named(space, shown))
 
-    return Difference(side(before & after), side(after - before), side(before - after))
+    return Difference(
+        stay=await side(before & after), enter=await side(after - before), leave=await side(before - after)
+    )
 
 
-def named(space: SpaceApi, entities: list[int]) -> tuple[Named, ...]:
-    """Return entities with their own ids and names."""
-    return tuple((space.public_id(entity), space.name_of(entity)) for entity in entities)
+async def named(space: SpaceApi, entities: list[int]) -> tuple[Named, ...]:
+    """Return entities with their own ids and names, in slices between which others get a turn."""
+    found: list[Named] = []
+    for start in range(0, len(entities), NAMED_SLICE):
+        found += [(space.public_id(entity), space.name_of(entity)) for entity in entities[start : start + NAMED_SLICE]]
+        await anyio.lowlevel.checkpoint()
+    return tuple(found)

@@ -192,15 +192,12 @@ async def get_overlap(
         raise InvalidError(
             "invalid", f"with: {right.key!r} holds {right.entity_type}, {left.key!r} does not", field="with"
         )
-    await space.settle()
-    ours = {entity for entity, _ in await space.members(left.id)}
-    theirs = {entity for entity, _ in await space.members(right.id)}
-    both = len(ours & theirs)
+    ours, theirs, both = await space.overlap(left.id, right.id)
     return Data(
         Overlap(
             count=both,
-            audience=Half(id=left.id, key=left.key, size=len(ours), only=len(ours) - both),
-            other=Half(id=right.id, key=right.key, size=len(theirs), only=len(theirs) - both),
+            audience=Half(id=left.id, key=left.key, size=ours, only=ours - both),
+            other=Half(id=right.id, key=right.key, size=theirs, only=theirs - both),
         )
     )
 
