@@ -14,24 +14,19 @@ import anyio.to_thread
 import msgspec
 from msgspec.structs import replace
 
-from actors.conditions.program import Left
 from actors.definitions import SHADOW, Definitions, spec_of, tree_of
 from actors.entities import Account, Entity, User
-from actors.history import Hindsight, LeftBehind
+from actors.history import Hindsight
 from actors.identity_past import WhoIsWho
 from actors.language import references
+from actors.leavings import left_behind, merged
 from actors.space_api import EntityType, IdRow, Preview, TraitRow
 from eventlog.entries import (
     KIND_NAMES,
     Definition,
-    DefinitionDeleted,
-    DefinitionSaved,
-    DefinitionSwitched,
     Entered,
     Exited,
-    IdAdded,
     Options,
-    TraitComputed,
 )
 from eventlog.errors import InvalidError
 from eventlog.memory import MemoryLog
@@ -97,52 +92,6 @@ async def definitions_at(space: "SpaceCore", known_seq: int | None) -> Definitio
     return found
 
 
-def left_behind(space: "SpaceCore", keys: set[str], until_seq: int, canonical: Sequence[int]) -> list[LeftBehind]:
-    """Return the last values of deleted definitions with these keys, by who is who."""
-    if not keys:
-        return []
-    numbers: dict[int, Definition] = {}
-    values: dict[int, dict[int, Any]] = {}
-    lived: set[int] = set()  # those that ever had values
-    gone: list[LeftBehind] = []
-    last_entity = 0
-    for at_ms, facts in space.log.read_facts(0, until_seq):
-        # What a commit's events made known comes first in its fold.
-        last_entity = max([last_entity, *(fact.entity for _, fact in facts if isinstance(fact, IdAdded))])
-        for seq, fact in facts:
-            if isinstance(fact, DefinitionSaved) and fact.definition.key in keys:
-                numbers[fact.definition.number] = fact.definition
-                values.setdefault(fact.definition.number, {})
-            elif isinstance(fact, Entered) and fact.definition in values:
-                values[fact.definition][fact.entity] = True
-            elif isinstance(fact, Exited) and fact.definition in values:
-                values[fact.definition].pop(fact.entity, None)
-            elif isinstance(fact, TraitComputed) and fact.definition in values:
-                values[fact.definition][fact.entity] = fact.value
-            elif isinstance(fact, DefinitionSwitched):
-                lived.add(fact.number)
-            elif isinstance(fact, DefinitionDeleted) and fact.number in values and fact.number in lived:
-                merged = _merged(values[fact.number], canonical)
-                gone.append(_left(numbers[fact.number], merged, at_ms, seq, last_entity))
-    return gone
-
-
-def _merged(values: dict[int, Any], canonical: Sequence[int]) -> dict[int, Any]:
-    """Return values by who is who: true if either half was a member, else the older half's."""
-    merged: dict[int, Any] = {}
-    for entity, value in sorted(values.items()):
-        if value is not None:
-            merged.setdefault(canonical[entity], value)
-    return merged
-
-
-def _left(definition: Definition, values: dict[int, Any], at_ms: int, seq: int, last_entity: int) -> LeftBehind:
-    left = None
-    if definition.kind == "audience":
-        left = Left(definition.entity_type == "ACCOUNTS", at_ms, seq, last_entity)
-    return LeftBehind(definition.key, at_ms, seq, values, definition.entity_type == "ACCOUNTS", left)
-
-
 def closure(held: Definitions, wanted: Iterable[Definition]) -> list[Definition]:
     """Return definitions with all that they refer to."""
     by_key = {one.latest.key: one.active or one.latest for one in held.held.values()}
@@ -200,7 +149,7 @@ async def frozen_values(
             worlds = [await hindsight_of(space, [deciding], then, half, time_ms, known_seq) for half in sorted(halves)]
         for world in worlds:
             values.update((entity, world.value(entity, number)) for entity in world.members(number))
-        frozen[number] = _merged(values, canonical)
+        frozen[number] = merged(values, canonical)
     return frozen
 
 
@@ -229,7 +178,7 @@ async def hindsight(
     def work() -> Hindsight:
         used = space.definitions_held.keys
         looked_at = used if in_full else [key for key in used if key in keys]
-        behind = left_behind(space, {key for key in looked_at if key not in living}, until_seq, canonical)
+        behind = left_behind(space.log, {key for key in looked_at if key not in living}, until_seq, canonical)
         world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)
         if in_full:
             world.needs_everyone = world.needs_traits = world.needs_groups = True
@@ -393,7 +342,7 @@ async def hindsight_of(
     canonical = space.identity.canonical_map(known_seq)
     behind = [
         replace(one, values={number: one.values[number] for number in (now,) if number in one.values})
-        for one in await off_loop(space, lambda: left_behind(space, keys, until_seq, canonical))
+        for one in await off_loop(space, lambda: left_behind(space.log, keys, until_seq, canonical))
     ]
     frozen = await frozen_values(space, definitions, held, at_ms, canonical, [now, *who.absorbed_by(now)])
     world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)

@@ -1,8 +1,8 @@
 """The engine and the reference evaluator in lockstep: what a scenario file cannot ask.
 
 Over a random world are held against the reference: every change that a timer announces (true at its date, not yet a
-millisecond before), previews of definitions that nobody created, and explanations: each part's truth, the values and
-events it rests on, and that nothing changes by itself before it is said to. Times are milliseconds.
+millisecond before, in the log once), previews of definitions that nobody created, and explanations: each part's truth,
+the values and events it rests on, and that nothing changes by itself before it is said to. Times are milliseconds.
 """
 
 import random
@@ -12,7 +12,7 @@ import anyio
 
 from actors.identity_rules import settings_from_json
 from actors.language import print_query, tree
-from eventlog.entries import Entered, Exited, TraitComputed
+from eventlog.entries import Entered, Exited, Merged, TraitComputed
 from eventlog.errors import RefusedError
 from eventlog.instants import instant_ms, iso
 from scenarios.expectations import ids_of_name, same
@@ -52,6 +52,7 @@ async def _run(scenario: Scenario) -> str | None:
         try:
             for moment in timeline(scenario):
                 await both.happen(moment)
+            await both.recorded()
         except Difference as difference:
             found.append(f"at {iso(world.clock.now_ms())}, {difference}")
     return found[0] if found else None
@@ -129,6 +130,35 @@ class _Both:
                 there = bool(there)
             if same(there, says) is not wanted:
                 raise Difference(f"{key} of {name} changes at {iso(fact.at_ms)} to {says!r}; at {ms} ms", there, says)
+
+    async def recorded(self) -> None:
+        """Check that every change stands in the log once, and that all of them together are what is true now."""
+        space = self.engine.space
+        await self.engine.settle()
+        said: dict[tuple[int, int], Any] = {}
+        absorbed: set[int] = set()  # of their computed traits nothing more is said: the survivor's count
+        for _, facts in space.log.read_facts(0, space.log.last_seq):
+            for seq, fact in facts:
+                if isinstance(fact, Merged):
+                    absorbed.update(fact.absorbed)
+                elif isinstance(fact, Entered | Exited | TraitComputed):
+                    place = fact.definition, fact.entity
+                    value = fact.value if isinstance(fact, TraitComputed) else isinstance(fact, Entered) or None
+                    if same(value, said.get(place)):
+                        raise Difference(f"entry {seq} about {place}", "a change", value)
+                    said[place] = value
+        for held in space.definitions_held.held.values():
+            number = held.latest.number
+            told = sorted(
+                entity
+                for (definition, entity), value in said.items()
+                if definition == number
+                and value is not None
+                and (held.latest.kind == "audience" or entity not in absorbed)
+            )
+            there = sorted(space.partition.members.get(number, ()))
+            if told != there:
+                raise Difference(f"what the log says of {held.latest.key}", there, told)
 
     # -- previews ------------------------------------------------------------------------------------------------------
 
