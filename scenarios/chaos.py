@@ -101,11 +101,10 @@ def _is_harmless(fault: Fault) -> bool:
 
 def _unskewed(message: dict[str, Any]) -> dict[str, Any]:
     skew = message.get("context", {}).get("chaosSkewSeconds") if isinstance(message.get("context"), dict) else None
-    if skew is None:
+    original_ms = instant_ms(str(message.get("originalTimestamp", "")))
+    if skew is None or original_ms is None:  # shrinking may have taken the instant away: nothing is left to be skewed
         return message
     plain = {key: value for key, value in message.items() if key not in ("sentAt", "originalTimestamp")}
-    original_ms = instant_ms(message["originalTimestamp"])
-    assert original_ms is not None
     plain["timestamp"] = iso(original_ms - skew * 1000)
     context = {key: value for key, value in message["context"].items() if key != "chaosSkewSeconds"}
     return {**plain, "context": context} if context else {key: plain[key] for key in plain if key != "context"}
