@@ -137,8 +137,21 @@ class Call(Struct, frozen=True, omit_defaults=True):
 PLAIN_SLOTS: Final = frozenset({"userId", "anonymousId", "email", "groupId"})
 
 
+class Shown(Struct, frozen=True):
+    """An ask as a person may look at it; whatever is secret in it is taken out before it is kept."""
+
+    method: str
+    address: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
 class Ask(Struct, frozen=True):
     """What an adapter wants done; each transport performs its own kinds."""
+
+    def shown(self) -> Shown:
+        """Return it as it may be shown."""
+        return Shown(method=type(self).__name__, address="")
 
 
 class HttpAsk(Ask, frozen=True, kw_only=True):
@@ -149,6 +162,10 @@ class HttpAsk(Ask, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     timeout_s: float = TIMEOUT_S_DEFAULT
+
+    def shown(self) -> Shown:
+        """Return it as it may be shown."""
+        return Shown(self.method, self.url, self.headers, self.body)
 
 
 class Answer(Struct, frozen=True):

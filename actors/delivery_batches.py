@@ -9,6 +9,7 @@ import structlog
 from msgspec import Struct
 
 from actors.delivery import Adapter, Answer, Call, Context, Destination, Done, Transport, Verdict
+from actors.delivery_failures import Exchange
 from actors.delivery_jobs import Planner
 from actors.delivery_lanes import Lane, Lanes
 from actors.delivery_outcomes import Outcomes, Picked
@@ -33,6 +34,7 @@ class Settled(Struct):
     batch: Batch
     done: Done
     asks: int
+    last: Exchange | None = None
 
 
 class Batches:
@@ -52,8 +54,9 @@ class Batches:
         picked: Picked = []
         passed: list[Lane] = []
         count, group, moved = 0, None, False
+        of: str | None = None  # where a batch is of one group: the connection it began with
         while count < most and len(passed) < SCAN_FACTOR * most:
-            lane = self._lanes.pop()
+            lane = self._lanes.pop(of)
             if lane is None:
                 break
             if lane.work is None:
@@ -76,6 +79,7 @@ class Batches:
                 passed.append(lane)
                 continue
             group = theirs
+            of = lane.turn_of if self._adapter.group_by else None
             lane.in_flight = len(calls)
             count += len(calls)
             picked.append((lane, tuple(calls)))
@@ -92,17 +96,19 @@ class Batches:
         """Hold a conversation: perform each ask, until its verdicts are in."""
         talk = self._adapter.deliver(batch.context, batch.calls)
         asks = 0
+        last: Exchange | None = None
         try:
             ask = next(talk)
             while True:
                 asks += 1
                 answer: Answer = await self._transport(batch.destination, ask, batch.calls)
+                last = Exchange(ask, answer)
                 ask = talk.send(answer)
         except StopIteration as end:
             done: Done = end.value
             if len(done.verdicts) != len(batch.calls):
                 return self._broken(batch, asks, f"{len(done.verdicts)} verdicts on {len(batch.calls)} calls")
-            return Settled(batch, done, asks)
+            return Settled(batch, done, asks, last)
         except Exception as error:  # noqa: BLE001 - whatever an adapter does wrong is these calls' trouble alone
             where = "".join(format_exception(error))  # without locals: they hold settings
             log.error("adapter_failed", destination=batch.destination.id, type=self._adapter.type, error=where)

@@ -4,6 +4,10 @@ A lane holds the jobs of one profile (or account) in the order of the log; one o
 whose head has to wait is set aside, and its jobs are *parked*: stored as rows of their own, so that the destination's
 cursor can pass them. The cursor stands before the oldest entry that has a job which is neither done nor parked.
 
+Lanes that may start wait in turns: each connection's goes in its turn, so that an audience with much to tell holds up
+none of the others. A connection that has more than its share waiting is *crowded*: the reader takes note of its further
+changes instead of queueing them, and their net is told as a fill is. So the log can be read on, for the others.
+
 When profiles merge, later jobs of the absorbed go to the survivor's lane, and the merge itself waits there until the
 lanes of the absorbed are empty: the order of the log holds across both.
 """
@@ -18,7 +22,8 @@ from msgspec import Struct, field, msgpack
 from actors.delivery import Call, Connection, Verdict
 from actors.delivery_plan import State, Target
 
-WINDOW_MAX: Final = 2_000  # jobs read ahead and not parked: about 1 MB a destination
+WINDOW_MAX: Final = 2_000  # jobs of one connection read ahead and not parked: about 1 MB
+SHARED_MAX: Final = 5_000  # jobs from which on a connection of several may have no more than its share of so many
 PARKED_MAX: Final = 10_000  # jobs that wait behind a failing profile, before reading stops
 FILL_SHARE: Final = 4  # of five lanes started, four are live ones while there are any
 
@@ -95,6 +100,7 @@ class Queued(Struct):
     queued_ms: int
     held_seq: int = 0
     parked: bool = False
+    since_ms: int = 0  # when the log had it
 
 
 class Lane:
@@ -134,14 +140,70 @@ class Lane:
             default=0,
         )
 
+    @property
+    def in_filling(self) -> bool:
+        """Tell whether its head is a part of a fill or of a list's sync, which nobody waits for."""
+        return self.jobs[0].job.what == "reconcile"
+
+    @property
+    def turn_of(self) -> str:
+        """Return the connection whose turn its head takes."""
+        job = self.jobs[0].job
+        return job.call.connection if job.call is not None else job.connection
+
+
+class Turns:
+    """Lanes that may start: connections take turns, the lanes of one go in order."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[int]] = {}  # by connection, the next one first; none is empty
+
+    @property
+    def any(self) -> bool:
+        """Tell whether there is one."""
+        return bool(self._queues)
+
+    def append(self, connection: str, entity: int) -> None:
+        """Put a lane behind the others of its connection."""
+        queue = self._queues.get(connection)
+        if queue is None:
+            queue = self._queues[connection] = deque()
+        queue.append(entity)
+
+    def put_back(self, connection: str, entity: int) -> None:
+        """Put a lane in front of the others of its connection."""
+        queue = self._queues.get(connection)
+        if queue is None:
+            queue = self._queues[connection] = deque()
+        queue.appendleft(entity)
+
+    def pop(self, connection: str | None = None) -> int | None:
+        """Return the next lane, of a connection where one is named, which then keeps its turn."""
+        name = connection if connection is not None else next(iter(self._queues), "")
+        queue = self._queues.get(name)
+        if queue is None:
+            return None
+        entity = queue.popleft()
+        if not queue:
+            del self._queues[name]
+        elif connection is None and len(self._queues) > 1:
+            self._queues[name] = self._queues.pop(name)
+        return entity
+
 
 class Lanes:
     """All lanes of a destination, those that may start now, and those that wait."""
 
     def __init__(self) -> None:
+        self.connections = 1  # that share the destination
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: what was parked, and what follows the cursor, is read again."""
         self._lanes: dict[int, Lane] = {}
-        self._live: deque[int] = deque()
-        self._fill: deque[int] = deque()
+        self._live = Turns()
+        self._fill = Turns()
+        self._of: dict[str, int] = {}  # jobs of each connection, not parked
         self._waiting: list[tuple[int, int]] = []
         self._keys: set[str] = set()
         self._held: deque[int] = deque()  # entries that hold the cursor, in order
@@ -160,7 +222,15 @@ class Lanes:
     @property
     def open(self) -> bool:
         """Tell whether more may be read."""
-        return self.queued < WINDOW_MAX and self.parked < PARKED_MAX
+        most = WINDOW_MAX if self.connections <= 1 else 2 * SHARED_MAX
+        return self.queued < most and self.parked < PARKED_MAX
+
+    def crowded(self, connection: str) -> bool:
+        """Tell whether a connection has so many jobs waiting that others would wait for it."""
+        own = self._of.get(connection, 0)
+        if self.connections <= 1:
+            return False
+        return own >= WINDOW_MAX or (self.queued >= SHARED_MAX and own >= SHARED_MAX // self.connections)
 
     def lane_of(self, entity: int) -> Lane | None:
         """Return the lane of a profile, if it has jobs."""
@@ -192,7 +262,9 @@ class Lanes:
             entity = self._into[entity]
         return entity
 
-    def add(self, job: Job, now_ms: int, *, held_seq: int = 0, parked: Parked | None = None) -> Queued | None:
+    def add(
+        self, job: Job, now_ms: int, *, held_seq: int = 0, parked: Parked | None = None, since_ms: int | None = None
+    ) -> Queued | None:
         """Queue a job behind the others of its profile; None if it is queued already."""
         if job.key in self._keys:
             return None
@@ -204,7 +276,8 @@ class Lanes:
             self.hold(held_seq)
         else:
             held_seq = 0
-        queued = Queued(job, parked.queued_ms if parked else now_ms, held_seq, parked is not None)
+        queued_ms = parked.queued_ms if parked else now_ms
+        queued = Queued(job, queued_ms, held_seq, parked is not None, queued_ms if since_ms is None else since_ms)
         lane.jobs.append(queued)
         self._keys.add(job.key)
         if parked:
@@ -212,12 +285,20 @@ class Lanes:
             if len(lane.jobs) == 1:
                 self._resume(lane, parked)
         else:
-            self.queued += 1
+            self._count(job, 1)
         for absorbed in job.absorbed:
             if absorbed != entity:
                 self._into[absorbed] = entity
         self.enlist(lane)
         return queued
+
+    def _count(self, job: Job, more: int) -> None:
+        self.queued += more
+        left = self._of.get(job.connection, 0) + more
+        if left:
+            self._of[job.connection] = left
+        else:
+            del self._of[job.connection]
 
     def _resume(self, lane: Lane, parked: Parked) -> None:
         lane.attempts, lane.next_ms, lane.reason = parked.attempts, parked.next_ms, parked.reason
@@ -237,10 +318,11 @@ class Lanes:
         lane.listed = True
         if lane.next_ms:
             heapq.heappush(self._waiting, (lane.next_ms, lane.entity))
-        elif lane.jobs[0].job.what == "reconcile":
-            self._fill.append(lane.entity)
         else:
-            self._live.append(lane.entity)
+            self._turns_of(lane).append(lane.turn_of, lane.entity)
+
+    def _turns_of(self, lane: Lane) -> Turns:
+        return self._fill if lane.in_filling else self._live
 
     def wake(self, now_ms: int) -> None:
         """List the lanes whose time has come."""
@@ -269,15 +351,16 @@ class Lanes:
     @property
     def startable(self) -> bool:
         """Tell whether some lane may start."""
-        return bool(self._live or self._fill)
+        return self._live.any or self._fill.any
 
-    def pop(self) -> Lane | None:
-        """Return the next lane to start: live changes first, but never so that a fill stands still."""
+    def pop(self, of: str | None = None) -> Lane | None:
+        """Return the next lane to start (of a connection): live changes first, but a fill never stands still."""
         self._turn += 1
         live_first = self._turn % (FILL_SHARE + 1) != 0
-        for queue in (self._live, self._fill) if live_first else (self._fill, self._live):
-            if queue:
-                lane = self._lanes[queue.popleft()]
+        for turns in (self._live, self._fill) if live_first else (self._fill, self._live):
+            entity = turns.pop(of)
+            if entity is not None:
+                lane = self._lanes[entity]
                 lane.listed = False
                 return lane
         return None
@@ -286,7 +369,7 @@ class Lanes:
         """Put a lane back in front, unstarted."""
         self._turn -= 1
         lane.listed = True
-        (self._fill if lane.jobs[0].job.what == "reconcile" else self._live).appendleft(lane.entity)
+        self._turns_of(lane).put_back(lane.turn_of, lane.entity)
 
     def finish(self, lane: Lane) -> Queued:
         """Take the head off a lane: it is done."""
@@ -295,7 +378,7 @@ class Lanes:
         if queued.parked:
             self.parked -= 1
         else:
-            self.queued -= 1
+            self._count(queued.job, -1)
             if queued.held_seq:
                 self.release(queued.held_seq)
         if lane.attempts:
@@ -329,7 +412,7 @@ class Lanes:
         new = [queued for queued in lane.jobs if not queued.parked]
         for queued in new:
             queued.parked = True
-            self.queued -= 1
+            self._count(queued.job, -1)
             self.parked += 1
             if queued.held_seq:
                 self.release(queued.held_seq)

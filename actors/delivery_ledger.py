@@ -7,6 +7,7 @@ DELIVERIES, by destination, told apart by the key's first letters:
     =       the actor's own state                 x:CONNECTION:ENTITY   told and true may differ
     p:JOB   a job that waits (`Parked`)           d:MESSAGE             a dead letter (`DeadLetter`)
     r:N     the newest deliveries (`Record`), a ring
+    e:N     the newest requests that failed (`Failure`), a ring
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from msgspec import Struct, msgpack
 
 from actors.bucket import Bucket
 from actors.delivery import Call, Ids
+from actors.delivery_failures import FAILURES_MAX, Failure
 from actors.delivery_ids import ids_key, ids_of_key
 from actors.delivery_lanes import Job, Parked, parked_of
+from actors.delivery_pace import Pace
 from actors.delivery_plan import State, Told, state_of, told_of
 from actors.delivery_retry import Breaker
 from actors.delivery_rows import Rows
@@ -65,6 +68,8 @@ class ActorState(Struct, omit_defaults=True):
     last_delivered_ms: int = 0
     last_error: str = ""
     last_error_ms: int = 0
+    failures: int = 0  # ever written to their ring
+    pace: Pace = Pace()
 
 
 class DeadLetter(Struct, frozen=True, omit_defaults=True):
@@ -100,6 +105,7 @@ class Unsettled(Struct, frozen=True):
 _ACTOR = msgpack.Decoder(ActorState)
 _DEAD = msgpack.Decoder(DeadLetter)
 _RECORD = msgpack.Decoder(Record)
+_FAILURE = msgpack.Decoder(Failure)
 
 
 class Ledger:
@@ -260,8 +266,28 @@ class Ledger:
                 found.append(_RECORD.decode(row))
         return found
 
+    def fail(self, failure: Failure) -> None:
+        """Add to the newest failures, in place of the oldest."""
+        slot = self.state.failures % FAILURES_MAX
+        self.state.failures += 1
+        self.rows.put(DELIVERIES, (self.destination, f"e:{slot:02d}"), encode(failure))
+
+    def failures(self) -> list[Failure]:
+        """Return the newest failures, newest first."""
+        rows = self.rows.range(DELIVERIES, (self.destination,), (self.destination, "e:"), FAILURES_MAX)
+        found = [_FAILURE.decode(row.value) for row in rows if str(row.key[1]).startswith("e:")]
+        return sorted(found, key=lambda one: one.at_ms, reverse=True)
+
+    def _erase_failures(self, entity: int) -> None:
+        for slot in range(FAILURES_MAX):
+            key = (self.destination, f"e:{slot:02d}")
+            row = self.rows.get(DELIVERIES, key)
+            if row is not None and _FAILURE.decode(row).is_about(entity):
+                self.rows.delete(DELIVERIES, key)
+
     def erase(self, entity: int) -> None:
-        """Delete what deliveries and dead letters keep about a profile."""
+        """Delete what deliveries, dead letters and failures keep about a profile."""
+        self._erase_failures(entity)
         after: Key = (self.destination, "d:")
         while True:
             rows = self.rows.range(DELIVERIES, (self.destination,), after, PAGE)

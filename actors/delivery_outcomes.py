@@ -5,21 +5,24 @@ its next attempt, its jobs parked so that the cursor can pass them), and the des
 hold).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Final
 from typing import Literal as OneOf
 
 import structlog
 from msgspec.structs import replace
 
 from actors.delivery import Adapter, Call, CommonSettings, Destination, Limits, Verdict
+from actors.delivery_failures import Exchange, failure_of
 from actors.delivery_jobs import Planner
 from actors.delivery_lanes import Job, Lane, Lanes, Parked
 from actors.delivery_ledger import DeadLetter, Ledger, Record
 from actors.delivery_retry import backoff_ms, failed, gives_up, succeeded
-from actors.delivery_settings import scrubbed
+from actors.delivery_settings import scrubbed, secret_texts, spellings
 from eventlog.entries import AnyFact, DeadLettered, DeadLetterSettled, Delivered
+
+SAME_FAILURE_MS: Final = 1_000
 
 Picked = list[tuple[Lane, tuple[Call, ...]]]
 Observer = Callable[[Destination, Call, int], None]
@@ -40,6 +43,7 @@ class Outcomes:
         random: Random,
         observer: Observer | None,
         finished: Callable[[Job], None],
+        throttled: Callable[[int], None],
     ) -> None:
         self._adapter = adapter
         self._ledger = ledger
@@ -48,15 +52,24 @@ class Outcomes:
         self._random = random
         self._observer = observer
         self._finished = finished
+        self._throttled = throttled
         self._facts: list[AnyFact] = []
         self._delivered: list[str] = []
         self._destination: Destination | None = None
-        self._settings: CommonSettings | None = None
+        self._secrets: tuple[str, ...] = ()
+        self._held: tuple[str, ...] = ()  # what else is secret: access tokens
         self._limits: Limits
 
     def configure(self, destination: Destination, settings: CommonSettings, limits: Limits) -> None:
         """Take another configuration in."""
-        self._destination, self._settings, self._limits = destination, settings, limits
+        self._destination, self._limits = destination, limits
+        self._secrets = secret_texts(self._adapter, settings)
+
+    def hold(self, held: Mapping[str, Any]) -> None:
+        """Take note of what is kept in memory alone: it is secret too."""
+        self._held = tuple(
+            spelt for value in held.values() if isinstance(value, str) for spelt in sorted(spellings(value))
+        )
 
     @property
     def unrecorded(self) -> bool:
@@ -74,8 +87,11 @@ class Outcomes:
         """Take note that the log knows everything."""
         self._facts, self._delivered = [], []
 
-    def settle(self, picked: Picked, verdicts: tuple[Verdict, ...], now_ms: int) -> None:
-        """Write down the verdicts on a conversation's calls."""
+    def settle(
+        self, picked: Picked, verdicts: tuple[Verdict, ...], now_ms: int, *, last: Exchange | None = None
+    ) -> None:
+        """Write down the verdicts on a conversation's calls; `last` is how it ended."""
+        self._note_failure(picked, verdicts, last, now_ms)
         self._gauge(picked[0][0], verdicts, now_ms)
         pauses: dict[int, int] = {}
         at = 0
@@ -83,6 +99,17 @@ class Outcomes:
             lane.in_flight = 0
             self._settle_lane(lane, calls, verdicts[at : at + len(calls)], pauses, now_ms)
             at += len(calls)
+
+    def _note_failure(self, picked: Picked, verdicts: tuple[Verdict, ...], last: Exchange | None, now_ms: int) -> None:
+        """Keep what was asked and answered, where it went wrong; of the same trouble once a second is enough."""
+        bad = next((one for one in verdicts if one.how != "delivered" and one.reason), None)
+        if bad is None or last is None:
+            return
+        reason, state = self._clean(bad.reason), self._ledger.state
+        if reason == state.last_error and now_ms - state.last_error_ms < SAME_FAILURE_MS:
+            return
+        calls = tuple(call for _, calls in picked for call in calls)
+        self._ledger.fail(failure_of(last, calls, reason, now_ms, (*self._secrets, *self._held)))
 
     def _gauge(self, first: Lane, verdicts: tuple[Verdict, ...], now_ms: int) -> None:
         """Move the circuit and the hold by how a conversation went."""
@@ -94,7 +121,8 @@ class Outcomes:
             if pause_ms is None:
                 pause_ms = backoff_ms(state.slowed, self._limits, self._random)
             state.held_until_ms = max(state.held_until_ms, now_ms + pause_ms)
-            state.held_reason = slow.reason
+            state.held_reason = self._clean(slow.reason)
+            self._throttled(now_ms)
             log.info("destination_throttled", destination=self._ledger.destination, retry_after_ms=pause_ms)
         elif any(one.how == "delivered" for one in verdicts):
             state.slowed = 0
@@ -215,7 +243,7 @@ class Outcomes:
             self._lanes.enlist(lane)
 
     def _clean(self, text: str) -> str:
-        return scrubbed(text, self._adapter, self._settings) if text and self._settings is not None else text
+        return scrubbed(text, (*self._secrets, *self._held)) if text else text
 
     # -- dead letters ------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """From the log to jobs: which entries concern a destination, and whose lanes they go to.
 
-A change of an account becomes one job for the account and one for each of its users. While a connection is paused, and
-always for lists, changes are only noted: what is true is kept up to date, and the difference to what was told is sent
-later.
+A change of an account becomes one job for the account and one for each of its users. While a connection is paused or
+crowded, and always for lists, changes are only noted: what is true is kept up to date, and the difference to what was
+told is sent later.
 """
 
 from collections import deque
@@ -35,12 +35,20 @@ class Reader:
         self._fan: deque[Job] = deque()  # the rest of an account's users
         self._fan_seq = 0
         self._now_ms = 0
+        self._recorded_ms = 0  # when the log had the entry at hand
         self.read_seq = read_seq
         self.by_definition: dict[int, list[Connection]] = {}
         self.noted_until_seq = 0  # entries up to it were made while the destination was off
         self.is_list = False
         self._absorbed: dict[int, None] = {}  # lately; what is said of them after the merge, their survivor says too
         self.waits = False  # for the space to fold what is next
+
+    def rewind(self, seq: int) -> None:
+        """Read on after an entry that was read before; what was read since is forgotten."""
+        self.read_seq = seq
+        self._fan.clear()
+        self._fan_seq = 0
+        self.waits = False
 
     def configure(self, destination: Destination, connections: Iterable[Connection], *, is_list: bool) -> None:
         """Take another configuration in."""
@@ -88,7 +96,7 @@ class Reader:
         return True
 
     def _add(self, job: Job, seq: int) -> None:
-        queued = self._lanes.add(job, self._now_ms, held_seq=seq)
+        queued = self._lanes.add(job, self._now_ms, held_seq=seq, since_ms=self._recorded_ms)
         if queued is None:
             return
         lane = self._lanes.lane_of(job.entity)
@@ -99,6 +107,7 @@ class Reader:
     def _take(self, item: Item) -> bool:
         """Take an entry in; False: not yet, what it says of a profile is not folded."""
         what = item.what
+        self._recorded_ms = item.recorded_ms
         match what:
             case Exited() if what.merged_into:  # told since the merge: the survivor, a member, takes that over too
                 return self._merged(item, what.merged_into, (what.entity,), of=[what.entity])
@@ -149,6 +158,7 @@ class Reader:
                 self.is_list
                 or connection.id in self._planner.quiet
                 or item.seq <= max(connection.quiet_seq, self.noted_until_seq)
+                or self._lanes.crowded(connection.id)
             )
             jobs = self.jobs_of(connection, entity, item.seq, value, at_ms)
             if noted:

@@ -1,7 +1,10 @@
 """A destination's settings: checked against its type, secrets sealed where they are stored, masked where shown."""
 
-from collections.abc import Mapping, Sequence
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, inspect
@@ -29,6 +32,11 @@ NAME_CHARS_MAX: Final = 200
 ID_SYNC_MAX: Final = 50  # external id types of one connection
 SETTINGS_BYTES_MAX: Final = 32 * 1024
 MASK: Final = "********"  # stands for a secret in answers; sent back, it means: as before
+SECRET_CHARS_MIN: Final = 4  # shorter ones hide nothing, and would blot out other words
+CREDENTIALS: Final = re.compile(  # whoever's they are: no answer's are kept
+    r"""(?i)(\b(?:basic|bearer)\s+|["']?(?:access_token|refresh_token|id_token|client_secret)["']?\s*[=:]\s*["']?)"""
+    r"""[A-Za-z0-9+/=._~%-]{4,}"""
+)
 SEALED: Final = "sealed"  # {"sealed": …} stands for a secret in the log
 CONCURRENCY_MAX: Final = 100  # requests in flight to one destination
 SPAN_MAX_S: Final = 31_536_000.0  # a year: longer pauses are mistakes
@@ -148,15 +156,41 @@ def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: MASK if _is_sealed(value) else value for name, value in settings.items()}
 
 
-def scrubbed(text: str, adapter: Adapter, settings: CommonSettings) -> str:
-    """Return text (an answer, an error) without any secret of the settings that it repeats."""
+def secret_texts(adapter: Adapter, settings: CommonSettings) -> tuple[str, ...]:
+    """Return the secrets of settings in every spelling that a request or an answer may have them in, longest first."""
     secrets = secret_names(adapter.settings)
+    found: set[str] = set()
     for field in msgspec.structs.fields(type(settings)):
         value = getattr(settings, field.name)
         if field.encode_name in secrets:
             for part in value.values() if isinstance(value, dict) else [value]:
-                if isinstance(part, str) and part:
-                    text = text.replace(part, MASK)
+                if isinstance(part, str):
+                    found |= spellings(part)
+    return tuple(sorted(found, key=lambda text: (-len(text), text)))
+
+
+def spellings(secret: str) -> set[str]:
+    """Return a secret as it is, in JSON, in a query, in base64, and the password alone where it is an address."""
+    parts = {secret}
+    address = urlsplit(secret) if "://" in secret else None
+    if address is not None and address.password:
+        parts |= {address.password, unquote(address.password)}
+    spelt: set[str] = set()
+    for part in parts:
+        coded = base64.b64encode(part.encode()).decode().rstrip("=")
+        spelt |= {part, msgspec.json.encode(part).decode()[1:-1], quote(part, safe=""), quote_plus(part), coded}
+    return {text for text in spelt if len(text) >= SECRET_CHARS_MIN}
+
+
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
+    """Return text (an answer, an error) without any secret that it repeats, nor a piece of one where it was cut off."""
+    text = CREDENTIALS.sub(rf"\1{MASK}", text)
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    for secret in secrets:
+        for size in range(min(len(secret), len(text)), SECRET_CHARS_MIN - 1, -1):
+            if text.endswith(secret[:size]):
+                return text[:-size] + MASK
     return text
 
 

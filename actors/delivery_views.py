@@ -7,7 +7,7 @@ from typing import Literal as OneOf
 from msgspec import Struct
 
 from actors.delivery import Destination
-from actors.delivery_ledger import Ledger, Record
+from actors.delivery_ledger import DeadLetter, Ledger, Record
 from actors.destination import DestinationActor
 
 
@@ -49,9 +49,12 @@ class DestinationStatus(Struct, frozen=True):
     circuit_until_ms: int
     held_until_ms: int
     held_reason: str
-    rate_per_s: float
+    rate_per_s: float  # as its settings allow
     burst: int
     tokens: float
+    allowed_per_s: float  # the rate that is used now: less after it asked everyone to wait
+    achieved_per_s: float  # requests over the last minute
+    lag_s: float  # how long the oldest change that is not yet told has been in the log
     behind: int  # entries of the log not yet read
     oldest_pending_ms: int | None
     last_delivered_ms: int
@@ -59,6 +62,21 @@ class DestinationStatus(Struct, frozen=True):
     last_error_ms: int
     next_sync_ms: int | None
     passes: Mapping[str, str]  # connection -> fill, refill, withdraw or forget, while one goes on
+
+
+class Found(Struct, frozen=True):
+    """Dead letters that hold a text, and the id from which to look on, None at the end."""
+
+    letters: tuple[DeadLetter, ...]
+    after: str | None
+
+
+def holds(letter: DeadLetter, text: str) -> bool:
+    """Tell whether a text stands in a dead letter, whatever its case."""
+    call = letter.call
+    ids = (value for _, value in call.ids)
+    held = (call.id, call.key, call.event, call.kind, call.profile, str(letter.status), letter.reason, *ids)
+    return any(text.casefold() in one.casefold() for one in held)
 
 
 def status_of(
@@ -84,6 +102,7 @@ def status_of(
     lanes = actor.lanes.lanes() if actor is not None else []
     in_flight = sum(lane.in_flight for lane in lanes)
     waiting = [lane.jobs[0].queued_ms for lane in lanes if lane.jobs]
+    since_ms = min((lane.jobs[0].since_ms for lane in lanes if lane.jobs and not lane.in_filling), default=now_ms)
     pending = sum(len(lane.jobs) for lane in lanes) - sum(1 for lane in lanes if lane.in_flight or lane.attempts)
     reconciling = sum(one.job.what == "reconcile" for lane in lanes for one in lane.jobs)
     return DestinationStatus(
@@ -104,6 +123,9 @@ def status_of(
         rate_per_s=actor.limits.rate_per_s if actor is not None else 0.0,
         burst=actor.limits.burst if actor is not None else 0,
         tokens=actor.allowance.level(now_ms) if actor is not None else 0.0,
+        allowed_per_s=actor.allowance.rate_per_s if actor is not None else 0.0,
+        achieved_per_s=actor.allowance.achieved_per_s(now_ms) if actor is not None else 0.0,
+        lag_s=max(0, now_ms - since_ms) / 1000,
         behind=max(0, last_seq - read_seq),
         oldest_pending_ms=min(waiting, default=None),
         last_delivered_ms=state.last_delivered_ms,

@@ -56,8 +56,18 @@ class Walker:
         self._source = source
         self._draining: dict[str, int] = {}  # connection -> the entity it has got to
         self._drained_max = max(DRAINED_MIN, 2 * adapter.batch_max)
-        self.reconciling = 0  # jobs made by draining, not yet done
+        self._reconciling: dict[str, int] = {}  # jobs made by draining and not yet done, by connection
         self.gone: set[str] = set()  # connections whose definition was deleted, and that are finished with
+
+    @property
+    def reconciling(self) -> int:
+        """Return how many jobs made by draining are not yet done."""
+        return sum(self._reconciling.values())
+
+    def unload(self) -> None:
+        """Forget what is under way: the ledger has it."""
+        self._draining.clear()
+        self._reconciling.clear()
 
     # -- what the configuration asks for -----------------------------------------------------------------------------
 
@@ -206,9 +216,15 @@ class Walker:
             return None
         return state.synced_ms + limits.interval_ms if state.synced_ms else 0
 
+    def queued(self, job: Job) -> None:
+        """Take note that a job is queued."""
+        if job.what == "reconcile":
+            self._reconciling[job.connection] = self._reconciling.get(job.connection, 0) + 1
+
     def finished(self, job: Job) -> None:
         """Take note that a job is done."""
-        self.reconciling -= job.what == "reconcile"
+        if job.what == "reconcile":
+            self._reconciling[job.connection] -= 1
 
     def drain(self, now_ms: int, limits: Limits) -> bool:
         """Make jobs of unsettled profiles, as many as may be under way; tell whether any were made."""
@@ -232,18 +248,26 @@ class Walker:
         return made
 
     def _drain_one(self, connection_id: str, now_ms: int) -> bool:
-        room = self._drained_max - self.reconciling
         if connection_id in self._planner.quiet or connection_id not in self._planner.connections:
             del self._draining[connection_id]
             return True
+        room = self._room(connection_id)
         if room <= 0:
             return False
-        page = self._ledger.unsettled(connection_id, self._draining[connection_id], room)
+        after = self._draining.pop(connection_id)  # and to the end, if it goes on: the others are next
+        page = self._ledger.unsettled(connection_id, after, room)
         for one in page:
-            if self._lanes.add(Job("reconcile", 0, one.entity, connection_id), now_ms) is not None:
-                self.reconciling += 1
-        if len(page) < room:
-            del self._draining[connection_id]
-        else:
+            job = Job("reconcile", 0, one.entity, connection_id)
+            if self._lanes.add(job, now_ms) is not None:
+                self.queued(job)
+        if len(page) == room:
             self._draining[connection_id] = page[-1].entity
         return True
+
+    def _room(self, connection_id: str) -> int:
+        """Return how many jobs a connection may have made now: a batch at least is left to each of the others."""
+        left = self._drained_max - self.reconciling
+        if len(self._draining) == 1:
+            return left
+        share = max(self._adapter.batch_max, self._drained_max // len(self._draining))
+        return min(left, share - self._reconciling.get(connection_id, 0))

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from actors.delivery import (
@@ -104,6 +105,7 @@ class DestinationActor:
         self._settings: Any = None
         self._limits: Limits = limits(self.adapter, CommonSettings())
         self.problem = ""  # why it cannot work with its settings
+        self._loaded = False  # whether what waits is in memory
         self._hold: dict[str, Any] = {}  # what the adapter remembers in memory alone
         self.allowance = Allowance()
         self._outcomes = Outcomes(
@@ -114,6 +116,7 @@ class DestinationActor:
             random=random,
             observer=observer,
             finished=self._walker.finished,
+            throttled=self.allowance.slow,
         )
         self._batches = Batches(
             adapter=self.adapter,
@@ -127,7 +130,8 @@ class DestinationActor:
         self._scopes: set[anyio.CancelScope] = set()
         self._lock = anyio.Lock()
         self._woken = anyio.Event()
-        self._load()
+        if self.destination.enabled:
+            self._load()
 
     def _born_seq(self) -> int:
         connections = self._destinations.connections(destination=self.id)
@@ -135,9 +139,17 @@ class DestinationActor:
 
     def _load(self) -> None:
         for parked in self.ledger.parked():
-            self.lanes.add(parked.job, parked.queued_ms, parked=parked)
-            self._walker.reconciling += parked.job.what == "reconcile"
+            if self.lanes.add(parked.job, parked.queued_ms, parked=parked) is not None:
+                self._walker.queued(parked.job)
         self.ledger.touched.update(self.ledger.state.known)
+        self._loaded = True
+
+    def _unload(self) -> None:
+        """Let go of all that waits, as a restart does: it is in the log, or in rows beside it."""
+        self._reader.rewind(self.lanes.cursor(self._reader.read_seq))
+        self._walker.unload()
+        self.lanes.clear()
+        self._loaded = False
 
     # -- the outside -------------------------------------------------------------------------------------------------
 
@@ -145,14 +157,19 @@ class DestinationActor:
         """Tell `run` that there may be something to do."""
         self._woken.set()
 
-    async def step(self, now_ms: int) -> int | None:
-        """Perform all that is due now, one thing after the other; return when it is due next, None: not by itself."""
+    async def step(self, now_ms: int, requests: TaskGroup | None = None) -> int | None:
+        """Perform all that is due now, one thing after the other; return when it is due next, None: not by itself.
+
+        With `requests` they go on there side by side and may take time; once one has ended, `step` is due again.
+        """
         for _ in range(TURNS_MAX):
             async with self._lock:
                 batches, moved = await self._turn(now_ms)
             for batch in batches:
-                settled = await self._batches.converse(batch)
-                self._ended.append(settled)
+                if requests is None:
+                    await self._converse(batch)
+                else:
+                    requests.start_soon(self._converse, batch)
             if not batches and not moved and not self._ended:
                 return self._due_ms(now_ms)
         raise RuntimeError(f"destination {self.id} does not come to rest at {now_ms}")
@@ -184,7 +201,7 @@ class DestinationActor:
                     scope.cancel()
 
     async def _stop(self) -> None:
-        while self.in_flight > len(self._ended):
+        while self.under_way:
             self._woken = anyio.Event()
             await self._woken.wait()
         async with self._lock:
@@ -192,11 +209,19 @@ class DestinationActor:
             self.allowance.end_lease()
             await self._flush()
 
+    @property
+    def under_way(self) -> int:
+        """Return how many conversations have not ended."""
+        return self.in_flight - len(self._ended)
+
+    async def _converse(self, batch: Batch) -> None:
+        settled = await self._batches.converse(batch)
+        self._ended.append(settled)  # to the list that is there by now
+
     async def _perform(self, batch: Batch) -> None:
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
-            settled = await self._batches.converse(batch)
-            self._ended.append(settled)
+            await self._converse(batch)
         self._scopes.discard(scope)
         self._woken.set()
 
@@ -209,6 +234,9 @@ class DestinationActor:
         self._settle_all(now_ms)
         batches: list[Batch] = []
         if self.destination.enabled and not self.problem:
+            if not self._loaded:
+                self._load()
+            self.allowance.recover(now_ms)
             self.lanes.wake(now_ms)
             moved |= await self._reader.read(now_ms)
             if self._reader.read_seq >= self.destination.quiet_seq:
@@ -219,6 +247,8 @@ class DestinationActor:
         elif not self.destination.enabled:
             moved |= await self._forget_erased()
         await self._flush()
+        if self._loaded and not self.destination.enabled and not self.in_flight:
+            self._unload()
         for connection_id in list(self._walker.gone):
             self._walker.gone.discard(connection_id)
             await self._destinations.remove(connection_id)
@@ -250,6 +280,7 @@ class DestinationActor:
         self._planner.connections = {one.id: one for one in connections}
         self._planner.quiet = frozenset(one.id for one in connections if not one.enabled)
         self._reader.configure(self.destination, connections, is_list=self.adapter.is_list)
+        self.lanes.connections = len(connections)
         for lane in self.lanes.lanes():
             if not lane.in_flight:
                 lane.work = None  # planned anew: what it was planned for may be paused or gone
@@ -261,7 +292,9 @@ class DestinationActor:
             log.warning("destination_misconfigured", destination=self.id, reason=self.problem)
             return
         self._limits = limits(self.adapter, self._settings)
-        self.allowance.configure(self._limits, self.ledger.state.bucket, now_ms)
+        state = self.ledger.state
+        least = self.adapter.asks_max
+        self.allowance.configure(self._limits, state.bucket, state.pace, now_ms, least=least)
         self._outcomes.configure(self.destination, self._settings, self._limits)
         resumed = self.ledger.state.epoch < self.destination.epoch
         self.ledger.state.epoch = self.destination.epoch
@@ -314,11 +347,13 @@ class DestinationActor:
     def _settle(self, settled: Settled, now_ms: int) -> None:
         batch, done = settled.batch, settled.done
         self.in_flight -= 1
-        self.allowance.give_back(self.adapter.asks_max - settled.asks)
+        self.allowance.give_back(self.adapter.asks_max - settled.asks, now_ms)
         if done.remember:
             self.ledger.state.memory = {**self.ledger.state.memory, **done.remember}
-        self._hold.update(done.hold)
-        self._outcomes.settle(batch.picked, done.verdicts, now_ms)
+        if done.hold:
+            self._hold.update(done.hold)
+            self._outcomes.hold(self._hold)
+        self._outcomes.settle(batch.picked, done.verdicts, now_ms, last=settled.last)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -329,6 +364,7 @@ class DestinationActor:
         lagging = cursor_seq - self._stored_seq >= CURSOR_LAG_MAX
         if not (news or self._rows.dirty or self.allowance.must_store or lagging):
             return
+        self.ledger.state.pace = self.allowance.pace
         self.ledger.write_state(bucket=self.allowance.to_store())
         changes = self._rows.take(self._projection, cursor_seq)
         with anyio.CancelScope(shield=True):  # a stop waits: what is being stored must not be stored again by it

@@ -15,13 +15,14 @@ import structlog
 from anyio.abc import TaskGroup
 
 from actors.delivery import Answer, CommonSettings, Context, Transport, Verdict
+from actors.delivery_failures import Failure
 from actors.delivery_ids import IdValue
 from actors.delivery_ledger import DeadLetter, Ledger
 from actors.delivery_outcomes import Observer
 from actors.delivery_rows import Rows
 from actors.delivery_settings import parse
 from actors.delivery_source import EffectSource, relevant
-from actors.delivery_views import DeliveryView, DestinationStatus, settled, status_of, waiting
+from actors.delivery_views import DeliveryView, DestinationStatus, Found, holds, settled, status_of, waiting
 from actors.destination import DestinationActor
 from actors.destinations_state import GONE, Destinations
 from actors.space_api import SpaceApi
@@ -34,6 +35,7 @@ RESTART_FIRST_S: Final = 1.0
 RESTART_MAX_S: Final = 60.0
 LISTED_MAX: Final = 1_000  # deliveries or dead letters in one answer
 PING_ASKS_MAX: Final = 5
+SEARCHED_MAX: Final = 10_000  # dead letters looked at for one answer: some 50 ms
 
 __all__ = ["Deliveries", "DeliveryView", "DestinationStatus", "SpaceWorld"]
 
@@ -136,13 +138,26 @@ class Deliveries:
 
     # -- a simulation's way ------------------------------------------------------------------------------------------
 
-    async def step(self, now_ms: int) -> int | None:
-        """Perform all that is due now; return when something is due next, None: not by itself."""
+    async def step(self, now_ms: int, requests: TaskGroup | None = None) -> int | None:
+        """Perform all that is due now; return when something is due next, None: not by itself.
+
+        With `requests` they go on there and may take time: see `in_flight` and `under_way`.
+        """
         await self._align()
-        due = [await actor.step(now_ms) for actor in list(self._actors.values())]
+        due = [await actor.step(now_ms, requests) for actor in list(self._actors.values())]
         if self._seen_version != self.destinations.version:
-            return await self.step(now_ms)  # a connection was finished with
+            return await self.step(now_ms, requests)  # a connection was finished with
         return min((one for one in due if one is not None), default=None)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many conversations were begun and are not yet accounted for."""
+        return sum(actor.in_flight for actor in self._actors.values())
+
+    @property
+    def under_way(self) -> int:
+        """Return how many of them have not ended."""
+        return sum(actor.under_way for actor in self._actors.values())
 
     async def _align(self) -> None:
         """Have an actor for each destination, and nothing left of those deleted."""
@@ -272,9 +287,34 @@ class Deliveries:
         views = waiting(actor, limit) if actor is not None else []
         return views + [settled(record) for record in ledger.records(limit - len(views))]
 
+    def failures(self, destination_id: str) -> list[Failure]:
+        """Return the newest requests that failed, newest first, with what was answered. Raises NotFoundError."""
+        return self._ledger(destination_id).failures()
+
     def dead_letters(self, destination_id: str, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
         """Return dead letters in order of their ids, those after an id. Raises NotFoundError."""
         return self._ledger(destination_id).letters(after, min(limit, LISTED_MAX))
+
+    def search_dead_letters(self, destination_id: str, text: str, *, after: str = "", limit: int = 100) -> Found:
+        """Return the dead letters after an id that hold a text. Raises NotFoundError.
+
+        It is looked for, whatever its case, in ids, keys, events, the reason and the status. So many are looked at that
+        others are not kept waiting: where it stopped before the last one is told.
+        """
+        ledger, limit = self._ledger(destination_id), min(limit, LISTED_MAX)
+        letters: list[DeadLetter] = []
+        for _ in range(SEARCHED_MAX // LISTED_MAX):
+            page = ledger.letters(after, LISTED_MAX)
+            for place, letter in enumerate(page):
+                if holds(letter, text):
+                    letters.append(letter)
+                    if len(letters) == limit:
+                        more = place + 1 < len(page) or len(page) == LISTED_MAX
+                        return Found(tuple(letters), letter.call.id if more else None)
+            if len(page) < LISTED_MAX:
+                return Found(tuple(letters), None)
+            after = page[-1].call.id
+        return Found(tuple(letters), after)
 
     async def resend(self, destination_id: str, delivery_id: str | None = None) -> int:
         """Send a dead letter again, or all of them; return how many. Raises NotFoundError."""

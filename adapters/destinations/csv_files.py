@@ -17,7 +17,18 @@ from typing import Final
 import anyio.to_thread
 from msgspec import json
 
-from actors.delivery import Adapter, Answer, Ask, Call, CommonSettings, Context, Conversation, Destination, Done
+from actors.delivery import (
+    Adapter,
+    Answer,
+    Ask,
+    Call,
+    CommonSettings,
+    Context,
+    Conversation,
+    Destination,
+    Done,
+    Shown,
+)
 from actors.delivery_ids import ids_key
 from actors.delivery_retry import judge
 from adapters.destinations.answers import pinged
@@ -40,6 +51,10 @@ class FileAsk(Ask, frozen=True, kw_only=True):
     name: str
     puts: tuple[tuple[str, ...], ...] = ()
     takes: tuple[tuple[str, str], ...] = ()
+
+    def shown(self) -> Shown:
+        """Return it as it may be shown."""
+        return Shown("WRITE", self.name, body=f"{len(self.puts)} rows to write, {len(self.takes)} to take out".encode())
 
 
 def file_name(key: str) -> str:

@@ -26,6 +26,7 @@ from actors.delivery import (
     Conversation,
     Destination,
     Done,
+    Shown,
     overall,
 )
 from actors.delivery_ids import ids_key
@@ -58,6 +59,10 @@ class SqlAsk(Ask, frozen=True, kw_only=True):
     puts: tuple[tuple[Any, ...], ...] = ()
     takes: tuple[tuple[str, str, str], ...] = ()
     timeout_s: float = 15.0
+
+    def shown(self) -> Shown:
+        """Return it as it may be shown: the address is secret, a password is in it."""
+        return Shown("SQL", self.table, body=f"{len(self.puts)} rows to write, {len(self.takes)} to delete".encode())
 
 
 def row(call: Call) -> tuple[Any, ...]:
