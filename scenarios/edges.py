@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Callable, Sequence
 
 from eventlog.entries import Commit
-from eventlog.errors import ConfigError, LogError
+from eventlog.errors import ConfigError, LogError, LogFullError
 from eventlog.log import Changes
 from eventlog.memory import MemoryLog
 
@@ -28,14 +28,15 @@ class PlainSeal:
 class MortalLog(MemoryLog):
     """A log whose process dies at a write: in the middle of it (nothing is stored) or right after it (all is).
 
-    From then on this handle fails; `reborn` gives the next process's, with all that was stored.
+    From then on this handle fails; `reborn` gives the next process's, with all that was stored. Or there is no room for
+    a write: it fails alone.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.is_dead = False
-        self.is_guarded = False  # while set, writes do not count
         self.on_death: Callable[[], None] | None = None
+        self.refused = 0  # writes that found no room
         self._writes_left: dict[str, int] = {}
 
     def die_after(self, writes: int) -> None:
@@ -46,10 +47,14 @@ class MortalLog(MemoryLog):
         """Die in the middle of the nth write from here."""
         self._writes_left["in"] = writes
 
+    def fill_in(self, writes: int) -> None:
+        """Have no room for the nth write from here."""
+        self._writes_left["full"] = writes
+
     def reborn(self) -> "MortalLog":
         """Return what the next process opens."""
         log = MortalLog()
-        kept = ("fail_with", "is_guarded", "_packs", "_last_seq", "_tables", "_cursors", "_writes_left")
+        kept = ("fail_with", "refused", "_packs", "_last_seq", "_tables", "_cursors", "_writes_left")
         for name in kept:
             setattr(log, name, getattr(self, name))
         return log
@@ -67,12 +72,20 @@ class MortalLog(MemoryLog):
         self._write("after")
 
     def _write(self, when: str) -> None:
-        left = self._writes_left.get(when, 0)
-        if left and not self.is_guarded and not self.is_dead:
-            self._writes_left[when] = left - 1
-            if left == 1:
+        if self._writes_left:
+            if self._is_reached(when):
                 self.is_dead = True
                 if self.on_death is not None:
                     self.on_death()
+            elif when == "in" and self._is_reached("full"):
+                self.refused += 1
+                raise LogFullError("the simulated disk has no room for this write")
         if self.is_dead:
             raise LogError("the process has died")
+
+    def _is_reached(self, when: str) -> bool:
+        """Count a write; tell whether it is the one."""
+        left = self._writes_left.pop(when, 0)
+        if left > 1:
+            self._writes_left[when] = left - 1
+        return left == 1 and not self.is_dead

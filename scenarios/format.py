@@ -179,7 +179,10 @@ class Delay(_Part, frozen=True):
         duration_ms(self.by)
 
 
-_FAULTS: Final = ("crash", "crash_after", "crash_in", "status", "lost", "duplicate", "delay", "disk_full")
+_FAULTS: Final = (
+    *("crash", "crash_after", "crash_in", "restart", "checkpoint", "full_in", "status", "lost", "slow", "duplicate"),
+    *("delay", "disk_full"),
+)
 
 
 class Fault(_Part, frozen=True, rename={"for_": "for"}):
@@ -188,9 +191,13 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
     crash: bool = False  # the process dies here and starts again from the log
     crash_after: int | None = None  # it dies right after its nth write from here, before anybody is told
     crash_in: int | None = None  # it dies in the middle of its nth write from here: the write is torn
+    restart: bool = False  # it stops in order and starts again
+    checkpoint: bool = False  # what stands is stored, and leaves memory until it is needed again
+    full_in: int | None = None  # the disk has no room for its nth write from here; whoever asked does it again
     destination: str | None = None  # answers every request with `status`
     status: int | None = None
     lost: OneOf["requests", "answers"] | None = None  # on the way to the destination, or on the way back: a time-out
+    slow: str | None = None  # how long the destination takes to answer; after the time-out nobody listens any more
     for_: str | None = None  # how long it does
     duplicate: float | None = None  # each message is sent twice with this probability
     delay: Delay | None = None
@@ -202,10 +209,10 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
         given = [name for name, value in values.items() if value is not None and value is not False]
         if len(given) != 1:
             raise ValueError(f"expected one of {', '.join(_FAULTS)} (status with destination), found {given or 'none'}")
-        failing = self.status is not None or self.lost is not None
+        failing = given[0] in ("status", "lost", "slow")
         if (self.destination is not None) != failing or (not failing and self.for_ is not None):
-            raise ValueError("`destination` goes with `status` or `lost`, and `for` with them")
-        for name in ("crash_after", "crash_in"):
+            raise ValueError("`destination` goes with `status`, `lost` or `slow`, and `for` with them")
+        for name in ("crash_after", "crash_in", "full_in"):
             writes = getattr(self, name)
             if writes is not None and not 1 <= writes <= WRITES_MAX:
                 raise ValueError(f"{name} is {writes}, expected the number of a write, from 1 to {WRITES_MAX:,}")
@@ -213,7 +220,7 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
             raise ValueError(f"status {self.status}: expected an HTTP status from 100 to 599")
         if self.duplicate is not None:
             _probability("duplicate", self.duplicate)
-        for text in (self.for_, self.disk_full):
+        for text in (self.for_, self.slow, self.disk_full):
             if text is not None:
                 duration_ms(text)
 

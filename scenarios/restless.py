@@ -41,7 +41,7 @@ class FileLog(SqliteLog):
     """A log in a file for a simulated world. It dies with its process, not in the middle of a write."""
 
     is_dead = False
-    is_guarded = False
+    refused = 0
     on_death: Callable[[], None] | None = None
     fail_with: LogError | None = None  # while set, nothing can be written
 

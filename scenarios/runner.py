@@ -17,14 +17,13 @@ from msgspec import Struct
 from eventlog.errors import QueryError, RefusedError, TurnoutError
 from eventlog.instants import iso
 from scenarios.expectations import Checked, Failure, same
-from scenarios.format import Connect, Define, Delete, Disconnect, Edit, Expect, Fault, Refused, Scenario, listed, load
+from scenarios.format import Define, Expect, Fault, Refused, Scenario, listed, load
 from scenarios.timeline import Attempt, Check, Moment, Move, Send, timeline
-from scenarios.world import Sent, SimulatedWorld, simulated
+from scenarios.world import Changing, Sent, SimulatedWorld, simulated
 
 FILES_A_PROCESS: Final = 100  # below it a process costs more than it saves
 SUFFIXES: Final = (".yaml", ".yml")
 
-Changing = Define | Edit | Delete | Connect | Disconnect
 Opened = Callable[[int, int, dict[str, Any]], AbstractAsyncContextManager[SimulatedWorld]]
 
 
@@ -213,24 +212,19 @@ class _Run:
 
     async def _change(self, world: SimulatedWorld, action: Changing) -> str | None:
         """Make a change; return why it is refused, None if it is made."""
-        world.log.is_guarded = True  # a person who sees an error looks first, and does not blindly do it again
-        try:
-            match action:
-                case Define():
-                    await world.define(action)
-                case Edit():
-                    await world.edit(action)
-                case Delete():
-                    await world.delete(action)
-                case Connect():
-                    await world.connect(action)
-                case Disconnect():
-                    await world.disconnect(action)
-        except (QueryError, RefusedError) as error:
-            return str(error)
-        finally:
-            world.log.is_guarded = False
-        return None
+        stood, reason = world.stands(action), None
+
+        async def act() -> None:
+            nonlocal reason
+            if not stood and world.stands(action):
+                return  # whoever sees an error looks first, and does not blindly do it again
+            try:
+                await world.change(action)
+            except (QueryError, RefusedError) as error:
+                reason = str(error)
+
+        await world.survived(act)
+        return reason
 
     # -- expectations ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ the log.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from typing import Any, Final
@@ -17,7 +18,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
-from actors.delivery import Answer, Ask, Call, Destination, IdSync
+from actors.delivery import TIMEOUT_S_DEFAULT, Answer, Ask, Call, Destination, HttpAsk, IdSync
 from actors.destinations_state import Destinations
 from actors.door import accept
 from actors.space import Collection, Space
@@ -26,7 +27,7 @@ from actors.supervisor import Deliveries
 from adapters.destinations import DESTINATIONS
 from eventlog.clock import SimulatedClock
 from eventlog.entries import Options, Rejected
-from eventlog.errors import LogError, LogFullError
+from eventlog.errors import LogError, LogFullError, NotFoundError
 from scenarios.edges import MortalLog, PlainSeal
 from scenarios.expectations import ids_of_name
 from scenarios.format import (
@@ -42,11 +43,14 @@ from scenarios.format import (
     OptionsSpec,
     TraitSpec,
     duration_ms,
+    key_of,
 )
 
 SUPPRESSION_KEY: Final = b"simulated".ljust(32, b"\0")
 LIVES_MAX: Final = 1_000  # of one action: more is a fault that never ends
 TURNS_MAX: Final = 1_000_000  # of one move of the clock: more is a timer that never rests
+
+Changing = Define | Edit | Delete | Connect | Disconnect
 
 
 class Sent(Struct, frozen=True):
@@ -66,6 +70,9 @@ class Receiver:
         self.sent: list[Sent] = []
         self._failing: dict[str, tuple[int, int]] = {}  # by destination: status, until when
         self._losing: dict[str, tuple[str, int]] = {}  # by destination: what is lost, until when
+        self._slow: dict[str, tuple[int, int]] = {}  # by destination: how long an answer takes, until when
+        self._held: list[tuple[int, int, anyio.Event]] = []  # requests that are yet to be answered
+        self._made = count(1)
 
     def fail(self, destination: str, status: int, until_ms: int) -> None:
         """Answer a destination's requests with a status until a time."""
@@ -74,6 +81,38 @@ class Receiver:
     def lose(self, destination: str, what: str, until_ms: int) -> None:
         """Lose a destination's requests, or its answers, until a time."""
         self._losing[destination] = (what, until_ms)
+
+    def dawdle(self, destination: str, answer_ms: int, until_ms: int) -> None:
+        """Let a destination take its time for each answer, until a time."""
+        self._slow[destination] = (answer_ms, until_ms)
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether a request may take time."""
+        return bool(self._slow)
+
+    @property
+    def holding(self) -> int:
+        """Return how many requests are yet to be answered."""
+        return len(self._held)
+
+    def next_ms(self) -> int | None:
+        """Return when the next answer is due, or None."""
+        return self._held[0][0] if self._held else None
+
+    def answer(self, now_ms: int) -> None:
+        """Answer what is due."""
+        while self._held and self._held[0][0] <= now_ms:
+            heappop(self._held)[2].set()
+
+    def hang_up(self) -> None:
+        """Forget whom to answer: the process that asked is dead."""
+        self._held.clear()
+
+    async def _hold(self, until_ms: int) -> None:
+        answered = anyio.Event()
+        heappush(self._held, (until_ms, next(self._made), answered))
+        await answered.wait()
 
     async def __call__(self, destination: Destination, ask: Ask, calls: tuple[Call, ...]) -> Answer:
         """Take a request."""
@@ -87,6 +126,11 @@ class Receiver:
         if lost == "requests":
             return Answer(status=0, error="timed out")
         self.sent += [Sent(now_ms, destination.name, call, status) for call in calls]
+        slow_ms, slow_until_ms = self._slow.get(destination.name, (0, 0))
+        if slow_ms and now_ms < slow_until_ms:
+            timeout_ms = int(1000 * (ask.timeout_s if isinstance(ask, HttpAsk) else TIMEOUT_S_DEFAULT))
+            await self._hold(now_ms + min(slow_ms, timeout_ms))
+            lost = lost if slow_ms < timeout_ms else "answers"
         if lost:
             return Answer(status=0, error="timed out")
         return Answer(status=status, headers={}, body=b"{}")
@@ -112,6 +156,7 @@ class SimulatedWorld:
         self.deliveries: Deliveries
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+        self._requests: TaskGroup | None = None  # of the process: requests that take time
 
     # -- life and death ----------------------------------------------------------------------------------------------
 
@@ -126,13 +171,14 @@ class SimulatedWorld:
         self.destinations.load()
         self.deliveries = Deliveries(self.space, self.destinations, transport=self.receiver, random=random)
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
+        self._requests = None
         self._tasks.start_soon(self._live, self.space, self.log, self._scope, self._ended)
 
-    @staticmethod
-    async def _live(space: Space, log: MortalLog, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+    async def _live(self, space: Space, log: MortalLog, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         try:
             with scope:
                 async with anyio.create_task_group() as tasks:
+                    self._requests = tasks
                     tasks.start_soon(space.run)
                     tasks.start_soon(space.backfills.run)
         except* LogError:
@@ -146,23 +192,40 @@ class SimulatedWorld:
         await self._restart()
         await self.survived(self.settle)
 
+    async def restart(self) -> None:
+        """Stop in order, and start again from what is stored."""
+        await self.survived(lambda: self.space.close())
+        await self.crash()
+
+    async def put_away(self) -> None:
+        """Store what stands, and let it leave memory."""
+        most, self.space.active_max = self.space.active_max, 0
+        try:
+            await self.space.checkpoint()
+        finally:
+            self.space.active_max = most
+
     async def _restart(self) -> None:
         self._scope.cancel()
         await self._ended.wait()
+        self.receiver.hang_up()
         self.log = self.log.reborn()
         self.open()
 
     async def survived(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Do something, as a client does it: again, for as long as the process dies before it is acknowledged."""
+        """Do something, as a client does it: again, for as long as it is not acknowledged.
+
+        The process may die before it is, or the disk have no room for it.
+        """
         for _ in range(LIVES_MAX):
-            done = False
+            done, refused = False, self.log.refused
             with anyio.CancelScope() as scope:
                 self.log.on_death = scope.cancel
                 try:
                     await act()
                     done = True
                 except LogError:
-                    if not self.log.is_dead:
+                    if not self.log.is_dead and self.log.refused == refused:
                         raise
             died = self.log.is_dead
             self.log.on_death = None
@@ -192,10 +255,18 @@ class SimulatedWorld:
 
     async def _deliver(self) -> int | None:
         await self.space.settle()
+        now_ms, refused = self.clock.now_ms(), self.log.refused
         try:
-            return await self.deliveries.step(self.clock.now_ms())
+            if not self.receiver.is_slow:
+                return await self.deliveries.step(now_ms)
+            while True:
+                due_ms = await self.deliveries.step(now_ms, self._requests)
+                while self.deliveries.under_way > self.receiver.holding:
+                    await anyio.lowlevel.checkpoint()
+                if self.deliveries.in_flight == self.deliveries.under_way:
+                    return due_ms
         except LogError:  # the disk is full; it is tried again when it is not
-            if self.log.is_dead:
+            if self.log.is_dead or self.log.refused > refused:
                 raise
             return None
 
@@ -203,7 +274,7 @@ class SimulatedWorld:
         """Move the clock on, stopping wherever something is due."""
         for _ in range(TURNS_MAX):
             sent_due_ms = await self._deliver()
-            moments = [self.space.next_due_ms(), sent_due_ms, self._disk_full_until_ms or None]
+            moments = [self.space.next_due_ms(), sent_due_ms, self.receiver.next_ms(), self._disk_full_until_ms or None]
             due = [moment for moment in moments if moment is not None and moment <= to_ms]
             if not due:
                 break
@@ -215,6 +286,7 @@ class SimulatedWorld:
 
     async def _arrive(self, at_ms: int) -> None:
         self.clock.set_ms(at_ms)
+        self.receiver.answer(at_ms)
         if self._disk_full_until_ms:
             if at_ms < self._disk_full_until_ms:
                 return
@@ -248,22 +320,64 @@ class SimulatedWorld:
 
     async def fault(self, fault: Fault) -> None:
         """Let something go wrong. Faults of messages are spent in the timeline."""
-        now_ms = self.clock.now_ms()
-        if fault.crash:
+        if fault.destination is not None:
+            self._fault_of_destination(fault.destination, fault)
+        elif fault.crash:
             await self.crash()
+        elif fault.restart:
+            await self.restart()
+        elif fault.checkpoint:
+            await self.survived(self.put_away)
         elif fault.crash_after is not None:
             self.log.die_after(fault.crash_after)
         elif fault.crash_in is not None:
             self.log.die_in(fault.crash_in)
-        elif fault.destination is not None and fault.status is not None:
-            until_ms = now_ms + duration_ms(fault.for_) if fault.for_ is not None else 1 << 62
-            self.receiver.fail(fault.destination, fault.status, until_ms)
-        elif fault.destination is not None and fault.lost is not None:
-            until_ms = now_ms + duration_ms(fault.for_) if fault.for_ is not None else 1 << 62
-            self.receiver.lose(fault.destination, fault.lost, until_ms)
+        elif fault.full_in is not None:
+            self.log.fill_in(fault.full_in)
         elif fault.disk_full is not None:
-            self._disk_full_until_ms = now_ms + duration_ms(fault.disk_full)
+            self._disk_full_until_ms = self.clock.now_ms() + duration_ms(fault.disk_full)
             self.log.fail_with = LogFullError("the simulated disk is full")
+
+    def _fault_of_destination(self, destination: str, fault: Fault) -> None:
+        until_ms = 1 << 62 if fault.for_ is None else self.clock.now_ms() + duration_ms(fault.for_)
+        if fault.status is not None:
+            self.receiver.fail(destination, fault.status, until_ms)
+        elif fault.lost is not None:
+            self.receiver.lose(destination, fault.lost, until_ms)
+        elif fault.slow is not None:
+            self.receiver.dawdle(destination, duration_ms(fault.slow), until_ms)
+
+    async def change(self, action: Changing) -> None:
+        """Change a definition or a connection. Raises QueryError, RefusedError."""
+        match action:
+            case Define():
+                await self.define(action)
+            case Edit():
+                await self.edit(action)
+            case Delete():
+                await self.delete(action)
+            case Connect():
+                await self.connect(action)
+            case Disconnect():
+                await self.disconnect(action)
+
+    def stands(self, action: Changing) -> bool:
+        """Tell whether what a change makes is there, for whoever would look before doing it once more."""
+        try:
+            match action:
+                case Define():
+                    spec: AudienceSpec = action.audience or action.trait  # type: ignore[assignment] # one is given
+                    return bool(self.space.definition(key_of(spec)))
+                case Delete():
+                    given = action.audience or action.trait
+                    return not self.space.definition(given.key if isinstance(given, DeleteSpec) else str(given))
+                case Connect():
+                    number = self.space.definition(str(action.audience or action.trait)).definition.number
+                    destination_id = self.destination_id(action.destination)
+                    return self.destinations.connection_of(number, destination_id).enabled
+        except NotFoundError:
+            return isinstance(action, Delete)
+        return False  # an edit may be made again
 
     async def define(self, action: Define) -> None:
         """Create a definition. Raises QueryError, RefusedError."""
