@@ -24,6 +24,7 @@ from actors.space_api import SpaceApi
 from actors.supervisor import Deliveries
 from adapters.config import Settings
 from adapters.delivering import Delivering
+from adapters.delivery_metrics import DeliveryCollector
 from adapters.http.api import build_api
 from adapters.http.auth import Gate
 from adapters.http.body import CallError
@@ -151,6 +152,7 @@ class Daemon:
             self._gate = Gate(data.control, WallClock(), rate_per_s=rate_per_s, burst=burst)
             tracking = TrackingApp(data.control, self.space, self.clock, new_message_id, settings.requests_max)
             self._registry.register(DaemonCollector(tracking.counts, data.spaces, self._lag_ms, self._connections))
+            self._registry.register(DeliveryCollector(self._delivering.open))
             async with lifespan_of(build_api(self)) as api:
                 self._front.open(tracking, api)
                 self.condition = "ready"

@@ -63,6 +63,10 @@ class Delivering:
                 self._by_space.pop(space.id, None)
                 tasks.cancel_scope.cancel()
 
+    def open(self) -> dict[str, Deliveries]:
+        """Return the deliveries of every open space."""
+        return dict(self._by_space)
+
     def wake(self) -> None:
         """Tell all destinations that a simulated clock was moved."""
         for deliveries in self._by_space.values():

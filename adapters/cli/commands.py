@@ -36,10 +36,11 @@ Scopes: events:write, profiles:read, audiences:read, audiences:write, exports:ra
 """,
     ),
     "destinations": (
-        "Tell how deliveries are doing, and send again what was given up.",
+        "Tell how deliveries are doing and what went wrong, and send again what was given up.",
         """
     turnout destinations list
-    turnout destinations dead-letters dst_Zg5c0x
+    turnout destinations show dst_Zg5c0x
+    turnout destinations dead-letters dst_Zg5c0x --search ann@example.com
     turnout destinations resend dst_Zg5c0x
 """,
     ),
@@ -196,6 +197,11 @@ A line (here two) is a message as the tracking API takes it, with its own time:
         KEEP,
         "List the destinations with how their deliveries are doing.",
     ),
+    "destinations show": Command(
+        "adapters.cli.destinations:show",
+        KEEP,
+        "Tell how one destination is doing, and what went wrong lately: what was asked and what was answered.",
+    ),
     "destinations dead-letters": Command(
         "adapters.cli.destinations:dead_letters",
         KEEP,
@@ -205,5 +211,15 @@ A line (here two) is a message as the tracking API takes it, with its own time:
         "adapters.cli.destinations:resend",
         KEEP,
         "Send what was given up again; from a data directory it goes out when a daemon next serves it.",
+    ),
+    "destinations drop": Command(
+        "adapters.cli.destinations:drop",
+        KEEP,
+        "Delete dead letters: what they were to tell is told with the next change, if it is still true.",
+    ),
+    "destinations test": Command(
+        "adapters.cli.destinations:try_",
+        KEEP,
+        "Ask a destination a harmless question that fails where its settings are wrong.",
     ),
 }

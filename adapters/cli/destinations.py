@@ -1,4 +1,4 @@
-"""`turnout destinations`: how deliveries are doing, what was given up, and sending it again.
+"""`turnout destinations`: how deliveries are doing, what went wrong, what was given up, and sending it again.
 
 Asked of a data directory, nothing is sent: what is re-sent goes out when a daemon next serves it.
 """
@@ -6,14 +6,15 @@ Asked of a data directory, nothing is sent: what is re-sent goes out when a daem
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
+from actors.delivery_ledger import DeadLetter
 from actors.destinations_state import Destinations
-from actors.supervisor import Deliveries
+from actors.supervisor import LISTED_MAX, Deliveries
 from adapters.cli.opened import opened
 from adapters.cli.options import HERE, Output, Target
 from adapters.cli.remote import choose_space, reach
@@ -21,11 +22,28 @@ from adapters.cli.running import waits
 from adapters.cli.terminal import answers, note, write_json
 from adapters.destinations import DESTINATIONS, transports
 from adapters.destinations.sealing import load_seal
+from adapters.net import private_allowed
 from eventlog.instants import iso
 
 Name = Annotated[str, Parameter(metavar="ID")]
 
-STATE = ("state", "pending", "retrying", "delivered", "dead", "behind", "last_error")
+STATE = (
+    "state",
+    "circuit",
+    "pending",
+    "in_flight",
+    "retrying",
+    "delivered",
+    "dead",
+    "behind",
+    "lag_s",
+    "achieved_per_s",
+    "allowed_per_s",
+    "last_error",
+)
+TEXTS = frozenset({"id", "name", "type", "state", "circuit", "last_error"})  # columns that are no numbers
+SHOWN_AS = {"lag_s": "lagSeconds", "achieved_per_s": "achievedPerSecond", "allowed_per_s": "allowedPerSecond"}
+LETTER = ("id", "event", "profile", "key", "attempts", "status", "reason")
 
 
 @waits
@@ -49,55 +67,113 @@ async def list_(*, format: Output = "text", target: Target = HERE) -> int:
         return 0
     grid = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("id", "name", "type", *STATE):
-        grid.add_column(column.replace("_", " "), justify="right" if column in STATE[1:-1] else "left")
+        justify: Literal["left", "right"] = "left" if column in TEXTS else "right"
+        grid.add_column(column.replace("_per_s", "/s").replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
-        grid.add_row(*(f"{row[column]}" for column in ("id", "name", "type", *STATE)))
+        grid.add_row(*(written(row[column]) for column in ("id", "name", "type", *STATE)))
     answers().print(grid)
     return 0
 
 
+def written(value: object) -> str:
+    """Return a value of a table."""
+    return f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) else f"{value}"
+
+
 @waits
-async def dead_letters(destination: Name, /, *, format: Output = "text", target: Target = HERE) -> int:
-    """List the deliveries of a destination that were given up, with the reason.
+async def show(destination: Name, /, *, format: Output = "text", target: Target = HERE) -> int:
+    """Tell how one destination is doing, and what went wrong lately: what was asked and what was answered.
 
     Args:
         destination: The destination's id.
         format: How to write the answer.
         target: Where the data is.
     """
+    if target.url is None:
+        async with _at_rest(target) as deliveries:
+            state = camel(msgspec.to_builtins(deliveries.status(destination)))
+            state["errors"] = [camel(msgspec.to_builtins(one)) for one in deliveries.failures(destination)]
+            for error in state["errors"]:
+                error["at"] = iso(error.pop("atMs"))
+    else:
+        async with reach(target) as daemon:
+            await choose_space(daemon, target.space)
+            state = (await daemon.ask("GET", daemon.path("destinations", destination, "deliveries")))["state"]
+    if format == "json":
+        write_json(state)
+        return 0
+    grid = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, value in state.items():
+        if name != "errors":
+            grid.add_row(name, written(value))
+    answers().print(grid)
+    for error in state["errors"]:
+        answers().print(f"\n{error['at']}  {error['reason']}", markup=False, highlight=False)
+        answers().print(f"  {error['method']} {error['address']}", markup=False, highlight=False)
+        for part in (error.get("body"), f"{error['status']} {error.get('answerBody', '')}"):
+            answers().print(f"  {part}", markup=False, highlight=False)
+    return 0
+
+
+def camel(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its names as the API has them."""
+    return {_shown(name): value for name, value in row.items()}
+
+
+@waits
+async def dead_letters(
+    destination: Name,
+    /,
+    *,
+    search: Annotated[str, Parameter(metavar="TEXT")] = "",
+    format: Output = "text",
+    target: Target = HERE,
+) -> int:
+    """List the deliveries of a destination that were given up, with the reason.
+
+    Args:
+        destination: The destination's id.
+        search: Only those that hold this text in an id, key, event or reason.
+        format: How to write the answer.
+        target: Where the data is.
+    """
     rows: list[dict[str, Any]]
     if target.url is None:
         async with _at_rest(target) as deliveries:
-            rows = []
-            while letters := deliveries.dead_letters(destination, after=rows[-1]["id"] if rows else ""):
-                rows += [
-                    {
-                        "id": one.call.id,
-                        "event": one.call.event,
-                        "profile": one.call.profile,
-                        "key": one.call.key,
-                        "attempts": one.attempts,
-                        "status": one.status,
-                        "reason": one.reason,
-                        "deadAt": iso(one.at_ms),
-                    }
-                    for one in letters
-                ]
+            found = deliveries.search_dead_letters(destination, search, limit=LISTED_MAX)
+            rows = [_letter(one) for one in found.letters]
+            while found.after is not None:
+                found = deliveries.search_dead_letters(destination, search, after=found.after, limit=LISTED_MAX)
+                rows += [_letter(one) for one in found.letters]
     else:
         async with reach(target) as daemon:
             await choose_space(daemon, target.space)
             path = daemon.path("destinations", destination, "dead-letters")
-            rows = [row async for row in daemon.pages(path, "deadLetters")]
+            rows = [row async for row in daemon.pages(path, "deadLetters", {"search": search or None})]
     if format == "json":
         write_json(rows)
         return 0
     grid = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("id", "event", "profile", "key", "attempts", "status", "reason"):
+    for column in LETTER:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*(str(row[name]) for name in ("id", "event", "profile", "key", "attempts", "status", "reason")))
+        grid.add_row(*(str(row[name]) for name in LETTER))
     answers().print(grid)
     return 0
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    call = letter.call
+    return {
+        "id": call.id,
+        "event": call.event,
+        "profile": call.profile,
+        "key": call.key,
+        "attempts": letter.attempts,
+        "status": letter.status,
+        "reason": letter.reason,
+        "deadAt": iso(letter.at_ms),
+    }
 
 
 @waits
@@ -129,6 +205,55 @@ async def resend(
     return 0
 
 
+@waits
+async def drop(
+    destination: Name,
+    /,
+    *,
+    delivery: Annotated[str | None, Parameter(metavar="ID")] = None,
+    target: Target = HERE,
+) -> int:
+    """Delete dead letters: what they were to tell is told with the next change, if it is still true.
+
+    Args:
+        destination: The destination's id.
+        delivery: The one dead letter to delete. [default: all]
+        target: Where the data is.
+    """
+    if target.url is None:
+        async with _at_rest(target) as deliveries:
+            count = await deliveries.drop(destination, delivery)
+    else:
+        async with reach(target) as daemon:
+            await choose_space(daemon, target.space)
+            which = () if delivery is None else (delivery,)
+            path = daemon.path("destinations", destination, "dead-letters", *which)
+            count = (await daemon.ask("DELETE", path))["count"]
+    note(f"{count:,} dead letters were deleted")
+    return 0
+
+
+@waits
+async def try_(destination: Name, /, *, target: Target = HERE) -> int:
+    """Ask a destination a harmless question that fails where its settings are wrong.
+
+    Args:
+        destination: The destination's id.
+        target: Where the data is.
+    """
+    if target.url is None:
+        async with _at_rest(target) as deliveries:
+            verdict = await deliveries.ping(destination)
+            works, reason = verdict.how == "delivered", verdict.reason
+    else:
+        async with reach(target) as daemon:
+            await choose_space(daemon, target.space)
+            said = await daemon.ask("POST", daemon.path("destinations", destination, "ping"))
+            works, reason = said["ok"], said["reason"]
+    answers().print("it works" if works else f"it does not work: {reason}", markup=False, highlight=False)
+    return 0 if works else 1
+
+
 @asynccontextmanager
 async def _at_rest(target: Target) -> AsyncIterator[Deliveries]:
     """Open the deliveries of a data directory without sending anything."""
@@ -137,7 +262,7 @@ async def _at_rest(target: Target) -> AsyncIterator[Deliveries]:
         random = Random()  # noqa: S311 - spreads retries; nothing secret comes from it
         destinations = Destinations(found.space, DESTINATIONS, load_seal(folder), random)
         destinations.load()
-        transport = transports(folder, allow_private=False)
+        transport = transports(folder, allow_private=private_allowed())
         try:
             yield Deliveries(found.space, destinations, transport=transport, random=random)
         finally:
@@ -154,8 +279,14 @@ async def _rows_of_daemon(target: Target) -> list[dict[str, Any]]:
             path = daemon.path("destinations", one["id"], "deliveries")
             state = (await daemon.ask("GET", path))["state"]
             row = {"id": one["id"], "name": one["name"], "type": one["metadata"]["slug"]}
-            rows.append({**row, **{name: state["lastError" if name == "last_error" else name] for name in STATE}})
+            rows.append({**row, **{name: state[_shown(name)] for name in STATE}})
         return rows
+
+
+def _shown(name: str) -> str:
+    """Return a name of the state as the API has it."""
+    first, *rest = name.split("_")
+    return SHOWN_AS.get(name) or first + "".join(part.title() for part in rest)
 
 
 def _state(status: Any) -> dict[str, Any]:

@@ -132,6 +132,7 @@ HUBSPOT = Adapter(
     ping=ping,
     kinds=("identify",),
     rate_per_s=10.0,  # contract, section 5
+    burst=2,  # more could be 100 requests and some in a window of ten seconds
     batch_max=CONTACTS_MAX,
     asks_max=2,
     concurrency=4,

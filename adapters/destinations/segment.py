@@ -67,7 +67,7 @@ SEGMENT = Adapter(
     deliver=deliver,
     ping=ping,
     kinds=("identify", "track", "group"),
-    rate_per_s=500.0,
+    rate_per_s=500.0,  # half of what Segment recommends at most: the workspace has other sources
     burst=100,
     concurrency=32,
 )

@@ -1,11 +1,12 @@
 """How deliveries are doing: a destination's state, its newest deliveries, its dead letters, and sending them again."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 
 from litestar import delete, get, post
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
+from actors.delivery_failures import Failure
 from actors.delivery_ledger import DeadLetter
 from actors.supervisor import Deliveries, DeliveryView, DestinationStatus
 from adapters.http.context import ApiRequest, api_of, audit, space_of
@@ -17,7 +18,28 @@ from adapters.http.envelopes import (
     decode_cursor,
     encode_cursor,
 )
+from eventlog.errors import InvalidError
 from eventlog.instants import iso
+
+SEARCH_CHARS_MAX: Final = 1_000  # no id, key or reason is longer
+SearchQuery = Annotated[
+    str | None, QueryParameter(name="search", description="those that hold this text in an id, key, event or reason")
+]
+
+
+class FailureOut(Shape, frozen=True):
+    """A request that failed: what was asked and what was answered, secrets taken out, both cut short."""
+
+    at: str
+    reason: str
+    status: int
+    calls: int
+    method: str
+    address: str
+    headers: dict[str, str]
+    body: str
+    answer_headers: dict[str, str]
+    answer_body: str
 
 
 class DeliveryOut(Shape, frozen=True):
@@ -58,10 +80,14 @@ class StateOut(Shape, frozen=True):
     rate_per_second: float
     burst: int
     tokens: float
+    allowed_per_second: float
+    achieved_per_second: float
+    lag_seconds: float
     behind: int
     passes: dict[str, str]
     last_error: str
     held_reason: str
+    errors: list[FailureOut]
     circuit_until: str | None = None
     held_until: str | None = None
     oldest_pending_at: str | None = None
@@ -130,7 +156,22 @@ def _optional(time_ms: int | None) -> str | None:
     return iso(time_ms) if time_ms else None
 
 
-def _state_out(status: DestinationStatus) -> StateOut:
+def _failure_out(failure: Failure) -> FailureOut:
+    return FailureOut(
+        at=iso(failure.at_ms),
+        reason=failure.reason,
+        status=failure.status,
+        calls=failure.calls,
+        method=failure.method,
+        address=failure.address,
+        headers=failure.headers,
+        body=failure.body,
+        answer_headers=failure.answer_headers,
+        answer_body=failure.answer_body,
+    )
+
+
+def _state_out(status: DestinationStatus, failures: list[Failure]) -> StateOut:
     return StateOut(
         state=status.state,
         reason=status.reason,
@@ -146,6 +187,9 @@ def _state_out(status: DestinationStatus) -> StateOut:
         rate_per_second=status.rate_per_s,
         burst=status.burst,
         tokens=status.tokens,
+        allowed_per_second=status.allowed_per_s,
+        achieved_per_second=status.achieved_per_s,
+        lag_seconds=status.lag_s,
         behind=status.behind,
         passes=dict(status.passes),
         last_error=status.last_error,
@@ -156,6 +200,7 @@ def _state_out(status: DestinationStatus) -> StateOut:
         last_delivered_at=_optional(status.last_delivered_ms),
         last_error_at=_optional(status.last_error_ms),
         next_sync_at=_optional(status.next_sync_ms),
+        errors=[_failure_out(failure) for failure in failures],
     )
 
 
@@ -213,7 +258,7 @@ async def list_deliveries(
     views = held.deliveries(destination_id, limit=page.count)
     return Data(
         DeliveryList(
-            state=_state_out(held.status(destination_id)),
+            state=_state_out(held.status(destination_id), held.failures(destination_id)),
             deliveries=[_delivery_out(view) for view in views],
             pagination=PaginationOutput(current=encode_cursor("deliveries", None)),
         )
@@ -222,19 +267,24 @@ async def list_deliveries(
 
 @get("/spaces/{space_id:str}/destinations/{destination_id:str}/dead-letters", summary="List dead letters")
 async def list_dead_letters(
-    request: ApiRequest, space_id: FromPath[str], destination_id: FromPath[str], page: PageQuery
+    request: ApiRequest,
+    space_id: FromPath[str],
+    destination_id: FromPath[str],
+    page: PageQuery,
+    search: SearchQuery = None,
 ) -> Data[DeadLetters]:
-    """List the deliveries that were given up."""
+    """List the deliveries that were given up; with `search`, those that hold a text (a page may then be short)."""
     _, held = _held(request, space_id)
     after = "" if page.cursor is None else decode_cursor(page.cursor, "dead-letters", tuple[str])[0]
-    found = held.dead_letters(destination_id, after=after, limit=page.count)
-    more = len(found) == page.count and bool(held.dead_letters(destination_id, after=found[-1].call.id, limit=1))
+    if search is not None and len(search) > SEARCH_CHARS_MAX:
+        raise InvalidError("invalid_search", f"search takes at most {SEARCH_CHARS_MAX} characters", field="search")
+    found = held.search_dead_letters(destination_id, search or "", after=after, limit=page.count)
     pagination = PaginationOutput(
         current=page.cursor or encode_cursor("dead-letters", ""),
-        next=encode_cursor("dead-letters", found[-1].call.id) if more else None,
-        total_entries=held.status(destination_id).dead,
+        next=encode_cursor("dead-letters", found.after) if found.after is not None else None,
+        total_entries=None if search else held.status(destination_id).dead,
     )
-    return Data(DeadLetters(dead_letters=[_letter_out(letter) for letter in found], pagination=pagination))
+    return Data(DeadLetters(dead_letters=[_letter_out(letter) for letter in found.letters], pagination=pagination))
 
 
 @post(
