@@ -20,6 +20,7 @@ from eventlog.entries import Erased, Merged, TraitComputed
 
 FILL_NUMBERS: Final = 5_000  # entities looked at at once, members or not
 FILL_SLICE: Final = 200  # members taken in before others get a turn
+REFILL_PART: Final = 4  # jobs are made once a fourth of a share is free
 DRAINED_MIN: Final = 200  # jobs made of unsettled profiles at a time, two batches at least
 
 
@@ -251,9 +252,9 @@ class Walker:
         if connection_id in self._planner.quiet or connection_id not in self._planner.connections:
             del self._draining[connection_id]
             return True
-        room = self._room(connection_id)
-        if room <= 0:
-            return False
+        share, room = self._share(), self._room(connection_id)
+        if room <= 0 or (room < share // REFILL_PART and self._reconciling.get(connection_id)):
+            return False  # rather some at once than each by itself
         after = self._draining.pop(connection_id)  # and to the end, if it goes on: the others are next
         page = self._ledger.unsettled(connection_id, after, room)
         for one in page:
@@ -264,10 +265,13 @@ class Walker:
             self._draining[connection_id] = page[-1].entity
         return True
 
+    def _share(self) -> int:
+        """Return how many jobs each connection may have under way."""
+        if len(self._draining) <= 1:
+            return self._drained_max
+        return max(self._adapter.batch_max, self._drained_max // len(self._draining))
+
     def _room(self, connection_id: str) -> int:
-        """Return how many jobs a connection may have made now: a batch at least is left to each of the others."""
-        left = self._drained_max - self.reconciling
-        if len(self._draining) == 1:
-            return left
-        share = max(self._adapter.batch_max, self._drained_max // len(self._draining))
-        return min(left, share - self._reconciling.get(connection_id, 0))
+        """Return how many jobs a connection may have made now: a share is left for each, whatever the others have."""
+        most = self._drained_max if len(self._draining) == 1 else 2 * self._drained_max
+        return min(most - self.reconciling, self._share() - self._reconciling.get(connection_id, 0))

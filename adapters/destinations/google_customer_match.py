@@ -3,8 +3,8 @@
 https://developers.google.com/data-manager/api/devguides/audiences/send-audience-members (read 2026-11-24): `POST
 /v1/audienceMembers:ingest` and `:remove` with destinations and members, at most 10,000 members a request; an email
 loses all white space, is lower-cased, at gmail.com and googlemail.com loses its dots before the @, and is hashed with
-SHA-256 in hexadecimal (https://developers.google.com/data-manager/api/devguides/concepts/formatting). The list is made by `POST
-/v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5, February 2026). Access tokens come from
+SHA-256 in hexadecimal (https://developers.google.com/data-manager/api/devguides/concepts/formatting). The list is made
+by `POST /v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5, February 2026). Access tokens come from
 https://oauth2.googleapis.com/token by refresh token and last an hour. A list wants 100 members before it can be used,
 and its members have to have agreed: the terms must be accepted, consent is yours to state.
 """
@@ -191,7 +191,7 @@ GOOGLE = Adapter(
     deliver=deliver,
     ping=ping,
     kinds=("member",),
-    rate_per_s=1.0,  # ours: a sync of 10,000 members a second is fast enough, far below Google's 300 a minute
+    rate_per_s=1.0,  # ours: a sync of 10,000 members a second is fast enough
     burst=5,  # a first sync: a token, a list, members added and removed
     concurrency=1,
     batch_max=MEMBERS_MAX,
