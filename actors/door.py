@@ -12,15 +12,15 @@ given, since the contract's correction is made from it; a call that says when an
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from actors.conditions.values import text_of
-from actors.external_ids import ExternalId, group_of_message, ids_of_message
-from eventlog.entries import ALIAS, GROUP, KINDS, PAGE, SCREEN, TRACK, Rejected
+from actors.external_ids import VALUE_CHARS_MAX, ExternalId, group_of_message, ids_of_message
+from eventlog.entries import ALIAS, GROUP, IDENTIFY, KINDS, PAGE, SCREEN, TRACK, Rejected
 from eventlog.instants import instant_ms
 from eventlog.messages import EventData
 
@@ -37,6 +37,7 @@ INTEGER_DIGITS_SAFE: Final = 18  # any integer of so many digits fits 64 bits
 INTEGER_MAX: Final = 2**63 - 1
 INTEGER_MIN: Final = -(2**63)
 EPOCH_MS_LEAST: Final = 100_000_000_000  # 1973-03-03; a smaller number is most likely seconds
+DAY_MS: Final = 86_400_000
 EARLIEST_MS: Final = -62_135_596_800_000  # 0001-01-01, the first time that has an ISO spelling
 LATEST_MS: Final = 253_402_300_799_999  # 9999-12-31
 
@@ -57,7 +58,7 @@ REASONS: Final = {
 """The codes of refusals made here, with what they mean. Codes stay; sentences may improve."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MS: Final = timedelta(milliseconds=1)
+_PLAIN_KINDS: Final = {name: KINDS[name] for name in ("track", "page", "screen", "identify")}
 _LONE_SURROGATES: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
@@ -150,6 +151,10 @@ def accept(
         new_id: makes a message id for an event without one.
         shared_context: the batch's `context`; the event's own keys go before it.
     """
+    if sent_at is None and not shared_context:
+        plain = _plain(raw, kind, received_ms, index)
+        if plain is not None:
+            return plain
     try:
         try:
             return _accept(raw, kind, received_ms, sent_at, index, new_id, shared_context)
@@ -218,6 +223,59 @@ def cut_depth(raw: bytes) -> bytes:
                 kept.append(b"null")
                 start = match.end()
     return b"".join((*kept, raw[start:])) if depth == 0 and kept else raw
+
+
+def _plain(raw: bytes, kind: str | None, received_ms: int, index: int) -> Incoming | None:
+    """Let in what nearly every call is, at half the cost; None: `_accept` has to look at it.
+
+    That is a call with nothing odd about its JSON, with a user or anonymous id as text, no context, no email and the
+    usual spelling of its time. `tests/actors/test_door.py` holds it against `_accept`.
+    """
+    if len(raw) > EVENT_BYTES_MAX or not raw.isascii():
+        return None
+    shape = raw.translate(_SHAPE, b"+")
+    if shape.count(b"{") > DEPTH_MAX or _LONG_INTEGER in shape or _LARGE_EXPONENT in shape:
+        return None
+    try:
+        call = _decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    kind = call.type if kind is None else kind
+    number = _PLAIN_KINDS.get(kind) if type(kind) is str else None
+    message_id, time, user_id, anonymous_id = call.message_id, call.timestamp, call.user_id, call.anonymous_id
+    if (
+        number is None
+        or call.context
+        or call.sent_at is not None
+        or call.original_timestamp is not None
+        or type(message_id) is not str
+        or not 0 < len(message_id) <= MESSAGE_ID_CHARS_MAX
+        or type(time) is not str
+        or time[10:11] != "T"
+        or time[5:6] not in ("0", "1")
+    ):
+        return None
+    name = call.event if number == TRACK else "" if number == IDENTIFY else call.name or ""
+    if (not name and number == TRACK) or name is None or len(name) > NAME_CHARS_MAX:
+        return None
+    if call.traits and "email" in call.traits:
+        return None
+    if user_id is None:
+        ids: tuple[ExternalId, ...] = ()
+    elif type(user_id) is str and 0 < len(user_id) <= VALUE_CHARS_MAX:
+        ids = (ExternalId("users", "user_id", user_id),)
+    else:
+        return None
+    if anonymous_id is not None:
+        if type(anonymous_id) is not str or not 0 < len(anonymous_id) <= VALUE_CHARS_MAX:
+            return None
+        ids = (*ids, ExternalId("users", "anonymous_id", anonymous_id))
+    event_ms = _common_time_ms(time)
+    if not ids or event_ms is None or event_ms < EARLIEST_MS:
+        return None
+    if event_ms > received_ms:
+        event_ms = received_ms
+    return Incoming(number, name, message_id, event_ms, received_ms, ids, None, call, raw, index)
 
 
 def _accept(
@@ -349,7 +407,8 @@ def _common_time_ms(text: str) -> int | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MS
+    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
+    return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
 
 
 def _check_depth(raw: bytes) -> None:

@@ -405,3 +405,56 @@ def test_no_bytes_crash_the_door(raw: bytes) -> None:
     judged = judge(raw)
     assert isinstance(judged, Rejected)
     assert judged.code in door.REASONS
+
+
+# -- the short way ---------------------------------------------------------------------------------------------------
+
+_IDS = st.sampled_from(["u1", "", "x" * 1000, "x" * 1001, "ü", 7, True, None])
+_CALLS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["track", "page", "screen", "identify", "group", "alias", "odd", 3, ["track"]]),
+        "messageId": st.sampled_from(["m1", "", "m" * 100, "m" * 101, 7, None]),
+        "userId": _IDS,
+        "anonymousId": _IDS,
+        "groupId": _IDS,
+        "previousId": _IDS,
+        "event": st.sampled_from(["Order Completed", "", "e" * 500, "e" * 501, None, 3]),
+        "name": st.sampled_from(["Home", "", "n" * 501, None]),
+        "timestamp": st.sampled_from(
+            [
+                "2026-03-01T11:00:00.250Z",
+                "2026-03-01T11:00:00+02:00",
+                "2027-01-01T00:00:00Z",
+                "0001-01-01T00:00:00+14:00",
+                "2026-03-01",
+                "2026-03-01 11:00",
+                "9999-12-31T23:59:59.999999Z",
+                "soon",
+                "",
+                1_772_366_000_000,
+                7,
+                None,
+            ]
+        ),
+        "originalTimestamp": st.sampled_from(["2026-03-01T10:00:00Z", None]),
+        "sentAt": st.sampled_from(["2026-03-01T10:00:00Z", None]),
+        "receivedAt": st.sampled_from(["2026-03-01T10:00:00Z", None]),
+        "properties": st.sampled_from([{}, {"n": 10**18}, {"n": 10**19}, {"t": "ü"}, None, [1]]),
+        "traits": st.sampled_from([{}, {"email": "A@b.c"}, {"email": None}, {"age": 3}, None]),
+        "context": st.sampled_from([{}, {"traits": {"email": "a@b.c"}}, {"device": {"type": "ios", "id": "d"}}, None]),
+    },
+)
+
+
+@given(_CALLS, st.sampled_from([None, "track", "identify", "page"]))
+def test_the_short_way_in_decides_as_the_long_one(call: dict[str, Any], kind: str | None) -> None:
+    raw = json.dumps(call, ensure_ascii=False).encode()
+    short = door._plain(raw, kind, RECEIVED_MS, 3)
+    if short is not None:
+        assert short == door._accept(raw, kind, RECEIVED_MS, None, 3, lambda: "made", None)
+
+
+def test_what_nearly_every_client_sends_takes_the_short_way() -> None:
+    usual = {**TRACKED, "messageId": "m1", "timestamp": "2026-03-01T11:00:00.250Z", "properties": {"total": 9.5}}
+    assert door._plain(json.dumps(usual).encode(), None, RECEIVED_MS, 0) is not None
