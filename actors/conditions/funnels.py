@@ -13,53 +13,22 @@ window, or all there are where there is none. Size: those records. A record is
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import Struct
-
-from actors.conditions.compare import CLOCKED, clocked, clocked_due_ms, compare
-from actors.conditions.compare import test as constant_test
-from actors.conditions.leaves import cap_of
+from actors.conditions.chains import Chain, Stream, View
+from actors.conditions.compare import clocked_due_ms
+from actors.conditions.joins import tipped
 from actors.conditions.queries import FOREVER, Entity, Query, Record, State, reduce_values, reduced, session_start
-from actors.conditions.values import number_of, text_of
-from actors.language.tree import (
-    And,
-    Audience,
-    Comparison,
-    Condition,
-    Context,
-    Duration,
-    Event,
-    Literal,
-    Not,
-    Or,
-    Property,
-    Trait,
-    Users,
-    Value,
-    Window,
-)
+from actors.language.tree import Event, Window
 
 PASSES: Final = 4  # index in a record
 PRUNE_AT: Final = 64  # records of a stream before old ones are looked for
 
-Field = Property | Context
-
-
-class View:
-    """What a match looks at: the records kept, the time, and whose they are."""
-
-    __slots__ = ("entity", "now_ms", "state")
-
-    def __init__(self, state: "FunnelState", now_ms: int, entity: Entity) -> None:
-        self.state = state
-        self.now_ms = now_ms
-        self.entity = entity
-
-
-Getter = Callable[[Record, Record | None, View], Any]
-Match = Callable[[Record, Record | None, View], bool]
+# Ours: how many of the newest records of a step are kept, so that no event takes longer than some ten milliseconds
+# however busy its profile is. Funnels of plain counts need none.
+TRAITS_MAX: Final = 10_000  # all are asked again when a trait changes
+ROUND_MAX: Final = 1_000  # all are asked again with each event, or as time passes
+PAIRS_MAX: Final = 250  # and each with each
 
 
 class FunnelState:
@@ -77,199 +46,45 @@ class FunnelState:
         self.asked: tuple[Any, ...] = ()  # the trait values that the answers rest on
 
 
-class Join(Struct, frozen=True):
-    """`property(own) = property(parent: theirs)`: places in the two records' values."""
-
-    own: int
-    parent: int
-
-
-class Stream:
-    """One event node of a funnel."""
-
-    __slots__ = ("before_ms", "depth", "event", "fields", "index", "join", "match", "parent", "reach_ms", "static")
-
-    def __init__(self, index: int, parent: "Stream | None", event: Event) -> None:
-        self.index = index
-        self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
-        self.event = event
-        self.fields: list[Field] = []
-        self.static: list[Condition] = []
-        self.match: Match | None = None
-        self.join: Join | None = None
-        self.reach_ms = min((w.before_ms for w in event.windows if w.parent), default=FOREVER)
-        own = min((w.before_ms for w in event.windows if not w.parent), default=FOREVER)
-        self.before_ms: int = min(own, parent.before_ms if parent else FOREVER)
-
-    def field(self, path: tuple[str, ...], context: bool) -> int:
-        """Return the place of a property (or context field) in the stream's values."""
-        wanted: Field = Context(path) if context else Property(path)
-        if wanted not in self.fields:
-            self.fields.append(wanted)
-        return self.fields.index(wanted)
-
-
-def conjuncts(condition: Condition | None) -> list[Condition]:
-    """Return the parts that must all hold."""
-    if condition is None:
-        return []
-    if isinstance(condition, And):
-        return [part for item in condition.of for part in conjuncts(item)]
-    return [condition]
-
-
-def is_static(condition: Condition) -> bool:
-    """Tell whether the event alone decides the condition."""
-    if isinstance(condition, And | Or):
-        return all(is_static(part) for part in condition.of)
-    if isinstance(condition, Not):
-        return is_static(condition.of)
-    if isinstance(condition, Comparison) and condition.op not in CLOCKED:
-        sides = (condition.left, *condition.right)
-        return all(isinstance(s, Literal) or (isinstance(s, Property | Context) and not s.parent) for s in sides)
-    return False
-
-
-def is_dynamic(event: Event) -> bool:
-    """Tell whether an event's passing depends on more than the event."""
-    return not all(is_static(part) for part in conjuncts(event.where))
-
-
 class Funnel(Query):
     """A question about events whose `where` looks beyond the event."""
 
-    __slots__ = ("audiences", "clock_terms", "clocked", "clocked_inside", "streams", "traits")
+    __slots__ = (
+        "_children",
+        "audiences",
+        "clock_terms",
+        "clocked",
+        "clocked_inside",
+        "records_max",
+        "streams",
+        "traits",
+    )
     dynamic = True
 
     def __init__(self, event: Event) -> None:
         super().__init__(event)
-        self.streams: list[Stream] = []
-        self.traits: list[tuple[str, ...]] = []
-        self.audiences: list[str] = []
-        self.clock_terms: list[tuple[Stream | None, Getter, str, int]] = []
-        self._stream(event, None)
+        chain = Chain(event)
+        self.streams = chain.streams
+        self.traits = chain.traits
+        self.audiences = chain.audiences
+        self.clock_terms = chain.clock_terms
+        self._children = [stream for stream in self.streams if stream.depth == 1 and stream.join is not None]
         self.clocked_inside = bool(self.clock_terms) or any(
-            stream.event.expires_after_ms is not None or any(not w.parent for w in stream.event.windows)
-            for stream in self.streams[1:]
+            stream.event.expires_after_ms is not None or stream.windows for stream in self.streams[1:]
         )
         self.clocked = self.clocked_inside or bool(event.windows) or event.expires_after_ms is not None
+        self.records_max = self._records_max()
 
-    # -- compiling ---------------------------------------------------------------------------------------------------
-
-    def _stream(self, event: Event, parent: Stream | None) -> Stream:
-        stream = Stream(len(self.streams), parent, event)
-        self.streams.append(stream)
-        dynamic: list[Condition] = []
-        for part in conjuncts(event.where):
-            (stream.static if is_static(part) else dynamic).append(part)
-        if parent is not None:
-            stream.join = next(filter(None, (self._join(part, stream, parent) for part in dynamic)), None)
-        if dynamic:
-            stream.match = self._condition(And(tuple(dynamic)) if len(dynamic) > 1 else dynamic[0], stream)
-        return stream
-
-    def _join(self, part: Condition, stream: Stream, parent: Stream) -> Join | None:
-        if not (isinstance(part, Comparison) and part.op == "equals"):
-            return None
-        sides = [part.left, part.right[0]]
-        if not all(isinstance(side, Property | Context) for side in sides):
-            return None
-        own, theirs = sorted(sides, key=lambda side: side.parent)  # type: ignore[union-attr]
-        if own.parent or not theirs.parent:  # type: ignore[union-attr]
-            return None
-        return Join(
-            stream.field(own.path, isinstance(own, Context)),  # type: ignore[union-attr]
-            parent.field(theirs.path, isinstance(theirs, Context)),  # type: ignore[union-attr]
-        )
-
-    def _condition(self, condition: Condition, stream: Stream) -> Match:
-        if isinstance(condition, And | Or):
-            parts = [self._condition(part, stream) for part in condition.of]
-            if isinstance(condition, And):
-                return lambda record, parent, view: all(part(record, parent, view) for part in parts)
-            return lambda record, parent, view: any(part(record, parent, view) for part in parts)
-        if isinstance(condition, Not):
-            inner = self._condition(condition.of, stream)
-            return lambda record, parent, view: not inner(record, parent, view)
-        if isinstance(condition, Audience):
-            key = condition.key
-            self.audiences.append(key)
-            return lambda record, parent, view: view.entity.in_audience(key)
-        if isinstance(condition, Users):
-            raise AssertionError("quantifiers do not stand inside where")
-        return self._comparison(condition, stream)
-
-    def _comparison(self, comparison: Comparison, stream: Stream) -> Match:
-        op = comparison.op
-        left = self._value(comparison.left, stream, cap_of(comparison))
-        if op in CLOCKED:
-            span = comparison.right[0]
-            assert isinstance(span, Duration)
-            span_ms = span.ms
-            home = stream if isinstance(comparison.left, Property | Context | Event) else None
-            if isinstance(comparison.left, Property | Context) and comparison.left.parent:
-                home = stream.parent
-                assert home is not None
-                place = home.field(comparison.left.path, isinstance(comparison.left, Context))
-                self.clock_terms.append((home, lambda record, _p, _v: record[3][place], op, span_ms))
-            else:
-                self.clock_terms.append((home, left, op, span_ms))
-            return lambda record, parent, view: clocked(op, left(record, parent, view), span_ms, view.now_ms)
-        if all(isinstance(right, Literal) for right in comparison.right):
-            holds = constant_test(op, tuple(right.value for right in comparison.right))  # type: ignore[union-attr]
-            return lambda record, parent, view: holds(left(record, parent, view))
-        rights = [self._value(right, stream) for right in comparison.right if not isinstance(right, Duration)]
-        if op == "equals":
-            return _equal(left, rights[0])
-        return lambda record, parent, view: compare(
-            op, left(record, parent, view), tuple(right(record, parent, view) for right in rights)
-        )
-
-    def _value(self, value: Value, stream: Stream, cap: int | None = None) -> Getter:
-        """Return what gives a value; `cap`: of a count, what is beyond it need not be told."""
-        if isinstance(value, Literal):
-            constant = value.value
-            return lambda record, parent, view: constant
-        if isinstance(value, Trait):
-            path = value.path
-            self.traits.append(path)
-            return lambda record, parent, view: view.entity.trait(path)
-        if isinstance(value, Event):
-            nested = self._stream(value, stream)
-            return self._nested(nested) if cap is None else _counted(nested, cap)
-        if value.parent:
-            assert stream.parent is not None, "only a nested event has a parent"
-            place = stream.parent.field(value.path, isinstance(value, Context))
-            return lambda record, parent, view: parent[3][place]  # type: ignore[index]
-        own = stream.field(value.path, isinstance(value, Context))
-        return lambda record, parent, view: record[3][own]
-
-    def _nested(self, stream: Stream) -> Getter:
-        """Return what gives a nested event's value for the record it is nested in."""
-        reducer = stream.event.reducer
-        session_ms = stream.event.expires_after_ms
-        of_parent = reducer.of if reducer.of is not None and reducer.of.parent else None
-        place = -1
-        if of_parent is not None:
-            assert stream.parent is not None
-            place = stream.parent.field(of_parent.path, isinstance(of_parent, Context))
-
-        def value_of(record: Record, _parent: Record | None, view: View) -> Any:
-            records = _candidates(stream, record, view)
-            match = stream.match
-            if match is not None:
-                records = [child for child in records if match(child, record, view)]
-            if session_ms is not None and records:
-                records = records[session_start(records, 0, len(records), session_ms, view.now_ms) :]
-            if reducer.name == "count":
-                return len(records)
-            if of_parent is not None:
-                seen = reduced(record[3][place], reducer)
-                return reduce_values((seen for _ in records), reducer)
-            return reduce_values((child[2] for child in records), reducer)
-
-        return value_of
+    def _records_max(self) -> int:
+        """Return how many records of a stream are kept."""
+        nested = [stream for stream in self.streams[1:] if stream.tips is None or stream.depth > 1]
+        if any(stream.paired is not None or stream.event.reducer.name != "count" for stream in self.streams[1:]):
+            return PAIRS_MAX
+        if any(stream.event.expires_after_ms is not None for stream in nested):
+            return PAIRS_MAX
+        if nested or self.clocked_inside:
+            return ROUND_MAX
+        return TRAITS_MAX if self.traits or self.audiences else FOREVER
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -287,56 +102,85 @@ class Funnel(Query):
         reducer = stream.event.reducer
         own = reducer.of is not None and not reducer.of.parent
         record: Record = [event_ms, seq, reduced(values[-1], reducer) if own else None, values, False]
-        _insert(state.streams[index], record)
-        if len(state.streams[index]) % PRUNE_AT == 0 and self._prune(state, now_ms):
-            return state
+        records = state.streams[index]
+        _insert(records, record)
         self._index(state, stream, record)
+        if len(records) > self.records_max:
+            self._drop(state, stream, 1)
+            state.dirty = True
+        elif len(records) % PRUNE_AT == 0 and records[len(records) // 4][0] <= horizon:
+            self._drop(state, stream, bisect_left(records, [horizon + 1]))
         self._invalidate(state, stream, record)
         return state
 
     def _derived(self, streams: list[list[Record]]) -> FunnelState:
-        state = FunnelState(streams)
+        state = FunnelState([records[-self.records_max :] for records in streams])
         state.joined = [{} for _ in self.streams]
         state.parents = [{} for _ in self.streams]
         for stream in self.streams:
-            for record in streams[stream.index]:
+            for record in state.streams[stream.index]:
                 self._index(state, stream, record)
         return state
 
     def _index(self, state: FunnelState, stream: Stream, record: Record) -> None:
         if stream.join is not None:
-            for key in join_keys(record[3][stream.join.own]):
+            for key in stream.join.own_keys(record):
                 _insert(state.joined[stream.index].setdefault(key, []), record)
         if stream.index == 0:
-            for child in self.streams:
-                if child.join is not None and child.depth == 1:
-                    for key in join_keys(record[3][child.join.parent]):
-                        _insert(state.parents[child.index].setdefault(key, []), record)
+            for child in self._children:
+                assert child.join is not None
+                for key in child.join.parent_keys(record):
+                    _insert(state.parents[child.index].setdefault(key, []), record)
 
     def _invalidate(self, state: FunnelState, stream: Stream, record: Record) -> None:
-        if stream.depth > 1:
+        """Note which outer records an event may have changed."""
+        if state.dirty:
+            return
+        if stream.depth > 1 or len(state.pending) > len(state.streams[0]) + PRUNE_AT:
             state.dirty = True
         elif stream.depth == 0:
             state.pending.append(record)
         elif stream.join is None:
-            state.pending.extend(_before(state.streams[0], record, stream.reach_ms))
+            self._tip(state, stream, state.streams[0], state.streams[stream.index], record)
         else:
-            by_key = state.parents[stream.index]
-            for key in join_keys(record[3][stream.join.own]):
-                state.pending.extend(_before(by_key.get(key, []), record, stream.reach_ms))
+            for key in stream.join.own_keys(record):
+                parents = state.parents[stream.index].get(key)
+                if parents is not None:
+                    self._tip(state, stream, parents, state.joined[stream.index][key], record)
 
-    def _prune(self, state: FunnelState, now_ms: int) -> bool:
-        dropped = False
-        for stream in self.streams:
-            records = state.streams[stream.index]
-            if records and stream.before_ms != FOREVER and records[0][0] <= now_ms - stream.before_ms:
-                del records[: bisect_right(records, [now_ms - stream.before_ms, FOREVER])]
-                dropped = True
-        if dropped:
-            fresh = self._derived(state.streams)
-            for name in FunnelState.__slots__:
-                setattr(state, name, getattr(fresh, name))
-        return dropped
+    @staticmethod
+    def _tip(state: FunnelState, stream: Stream, parents: list[Record], records: list[Record], record: Record) -> None:
+        if stream.tips is None:
+            state.pending += parents[stream.reach.parents(parents, record)]
+            return
+        counts = stream.tips
+        if counts and stream.join is not None and stream.join.parent_is_left:
+            counts = tuple(range(1, max(counts) + 1))  # a parent may count records under other keys besides
+        if counts:
+            state.pending += tipped(stream.reach, parents, records, record, counts)
+
+    def _drop(self, state: FunnelState, stream: Stream, count: int) -> None:
+        """Drop the oldest records of a stream, which lie first under every key."""
+        dropped = state.streams[stream.index][:count]
+        del state.streams[stream.index][:count]
+        last = [dropped[-1][0], dropped[-1][1] + 1]
+        touched: list[tuple[dict[Any, list[Record]], Any]] = []
+        for record in dropped:
+            if stream.join is not None:
+                touched += [(state.joined[stream.index], key) for key in stream.join.own_keys(record)]
+            if stream.index == 0:
+                for child in self._children:
+                    assert child.join is not None
+                    touched += [(state.parents[child.index], key) for key in child.join.parent_keys(record)]
+        for by_key, key in touched:
+            records = by_key.get(key)
+            if records is not None:
+                del records[: bisect_left(records, last)]
+                if not records:
+                    del by_key[key]
+        if stream.index == 0:
+            del state.matched[: bisect_left(state.matched, last)]
+            state.dirty = state.dirty or bool(state.pending)
 
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Take an event of the outer stream."""
@@ -390,7 +234,7 @@ class Funnel(Query):
             if repr(asked) != repr(state.asked):
                 state.dirty = True
                 state.asked = asked
-        match = self.streams[0].match
+        match = self.streams[0].own
         assert match is not None
         view = View(state, now_ms, entity)
         if state.dirty or self.clocked_inside:
@@ -416,8 +260,7 @@ class Funnel(Query):
         edges = _window_edges(state.matched, self.reducer_windows(), self.session_ms, now_ms)
         if self.clocked_inside:
             for stream in self.streams[1:]:
-                own = tuple(window for window in stream.event.windows if not window.parent)
-                edges += _window_edges(state.streams[stream.index], own, None, now_ms)
+                edges += _window_edges(state.streams[stream.index], stream.windows, None, now_ms)
                 session_ms = stream.event.expires_after_ms
                 if session_ms is not None:
                     edges += _window_edges(state.streams[stream.index], (Window(0, session_ms),), None, now_ms)
@@ -426,7 +269,7 @@ class Funnel(Query):
 
     def reducer_windows(self) -> tuple[Window, ...]:
         """Return the windows of the outer event."""
-        return tuple(window for window in self.streams[0].event.windows if not window.parent)
+        return self.streams[0].windows
 
     def _term_edges(self, state: FunnelState, now_ms: int, entity: Entity) -> list[int]:
         view = View(state, now_ms, entity)
@@ -438,43 +281,6 @@ class Funnel(Query):
                 if edge is not None:
                     edges.append(edge)
         return edges
-
-
-def _equal(left: Getter, right: Getter) -> Match:
-    """Return `left = right`; two texts, as ids are, need no more than a look."""
-
-    def equal(record: Record, parent: Record | None, view: View) -> bool:
-        one, other = left(record, parent, view), right(record, parent, view)
-        if type(one) is str and type(other) is str:
-            return one == other
-        return compare("equals", one, (other,))
-
-    return equal
-
-
-def _counted(stream: Stream, cap: int) -> Getter:
-    """Return what counts a nested event's records for the record it is nested in, as far as `cap`."""
-    match, session_ms = stream.match, stream.event.expires_after_ms
-
-    def count(record: Record, _parent: Record | None, view: View) -> int:
-        records = _candidates(stream, record, view)
-        if session_ms is not None:
-            if match is not None:
-                records = [child for child in records if match(child, record, view)]
-            if not records:
-                return 0
-            return len(records) - session_start(records, 0, len(records), session_ms, view.now_ms)
-        if match is None:
-            return len(records)
-        found = 0
-        for child in records:
-            if match(child, record, view):
-                found += 1
-                if found >= cap:
-                    break
-        return found
-
-    return count
 
 
 def _passes(record: Record, passes: bool) -> bool:
@@ -489,38 +295,6 @@ def _insert(records: list[Record], record: Record) -> None:
         records.insert(bisect_left(records, record[:2]), record)
 
 
-def _before(records: list[Record], record: Record, reach_ms: int) -> list[Record]:
-    """Return the records that come before one, at most `reach_ms` earlier."""
-    last = bisect_left(records, record[:2])
-    first = bisect_left(records, [record[0] - reach_ms, 0]) if reach_ms != FOREVER else 0
-    return records[first:last]
-
-
-def _candidates(stream: Stream, record: Record, view: View) -> list[Record]:
-    """Return the records of a nested stream after `record`, within its windows, joined where there is a join."""
-    records: list[Record]
-    if stream.join is None:
-        records = view.state.streams[stream.index]
-    else:
-        by_key = view.state.joined[stream.index]
-        keys = join_keys(record[3][stream.join.parent])
-        if not keys:
-            return []
-        # An array may meet several keys; then all are asked.
-        records = by_key.get(keys[0], []) if len(keys) == 1 else view.state.streams[stream.index]
-    first = bisect_left(records, [record[0], record[1] + 1])
-    last = len(records)
-    for window in stream.event.windows:
-        if window.parent:
-            if window.after_ms:
-                first = max(first, bisect_right(records, [record[0] + window.after_ms, FOREVER]))
-            last = min(last, bisect_right(records, [record[0] + window.before_ms, FOREVER]))
-        else:
-            first = max(first, bisect_right(records, [view.now_ms - window.before_ms, FOREVER]))
-            last = min(last, bisect_right(records, [view.now_ms - window.after_ms, FOREVER]))
-    return records[first:last]
-
-
 def _window_edges(records: list[Record], windows: tuple[Window, ...], session_ms: int | None, now_ms: int) -> list[int]:
     """Return when a record next enters or leaves one of the windows, or the session of the last one ends."""
     edges: list[int] = []
@@ -531,16 +305,6 @@ def _window_edges(records: list[Record], windows: tuple[Window, ...], session_ms
                 edges.append(records[place][0] + span_ms)
     if session_ms is not None:
         place = bisect_right(records, [now_ms - session_ms, FOREVER])
-        edges += [record[0] + session_ms for record in records[place:]]
+        if place < len(records):
+            edges.append(records[place][0] + session_ms)
     return edges
-
-
-def join_keys(value: Any) -> list[Any]:
-    """Return keys such that equal values share one: what equals compares as, for each element of an array."""
-    if type(value) is list:
-        return list({key: None for item in value if type(item) is not list for key in join_keys(item)})
-    number = number_of(value)
-    if number is not None:
-        return [float(number) if abs(number) < 1e308 else str(number)]
-    text = text_of(value)
-    return [] if text is None else [text]

@@ -20,7 +20,7 @@ Due = Callable[[Any, int], int | None]
 CAPPED: Final = {"at_least": 0, "less_than": 0, "greater_than": 1, "at_most": 1, "equals": 1, "differs": 1}
 """What must be added to the constant so that counting up to it decides the comparison."""
 CAP_MAX: Final = 10_000  # a larger constant keeps the whole window
-_NUMERIC: Final = {"at_least": ge, "less_than": lt, "greater_than": gt, "at_most": le, "equals": eq, "differs": ne}
+NUMERIC: Final = {"at_least": ge, "less_than": lt, "greater_than": gt, "at_most": le, "equals": eq, "differs": ne}
 
 
 def cap_of(tree: Comparison) -> int | None:
@@ -32,10 +32,19 @@ def cap_of(tree: Comparison) -> int | None:
     return None
 
 
+def tips_of(tree: Comparison) -> tuple[int, ...]:
+    """Return the counts at which one more may change a comparison that `cap_of` has a cap for."""
+    right = tree.right[0]
+    assert isinstance(right, Literal)
+    bound = int(right.value)
+    counts = {"at_least": (bound,), "less_than": (bound,), "greater_than": (bound + 1,), "at_most": (bound + 1,)}
+    return tuple(count for count in counts.get(tree.op, (bound, bound + 1)) if count > 0)
+
+
 def simple_holds(leaf: "Leaf", tree: Comparison) -> Holds | None:
     """Return a faster test of a question about events against a number; None for anything else."""
     right = tree.right[0] if tree.right else None
-    numeric = isinstance(right, Literal) and type(right.value) in (int, float) and tree.op in _NUMERIC
+    numeric = isinstance(right, Literal) and type(right.value) in (int, float) and tree.op in NUMERIC
     if not numeric or not leaf.asked or not isinstance(right, Literal):
         return None
     query, index, bound = leaf.asked[0].query, leaf.asked[0].index, right.value
@@ -61,7 +70,7 @@ def _against_number(leaf: "Leaf", tree: Comparison) -> Holds | None:
     query, index = leaf.asked[0].query, leaf.asked[0].index
     if leaf.scope == "account" or not (isinstance(right, Literal) and _is_numeric(query.reducer)):
         return None
-    holds, bound = _NUMERIC[tree.op], right.value
+    holds, bound = NUMERIC[tree.op], right.value
 
     def against(entity: Any, now_ms: int) -> bool:
         value = query.value(entity.s.get(index), now_ms, entity)

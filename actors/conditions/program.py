@@ -19,9 +19,10 @@ from typing import Literal as OneOf
 import msgspec
 from msgspec import Struct
 
+from actors.conditions.chains import Stream, is_dynamic
 from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
-from actors.conditions.funnels import Funnel, Stream, is_dynamic
+from actors.conditions.funnels import Funnel
 from actors.conditions.handlers import Handler, Subscription, generate
 from actors.conditions.leaves import cap_of, due_of, quantifier, simple_due, simple_holds
 from actors.conditions.queries import Entity, Query, Records, static_query

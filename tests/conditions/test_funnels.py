@@ -317,3 +317,71 @@ def test_a_nested_session_is_the_latest_run_that_follows_its_parent() -> None:
     assert world.kept.value(7) == 0
     world.step(call(8, "B"))
     assert [world.kept.value(at_ms) for at_ms in (8, 10, 11)] == [1, 1, 0]
+
+
+# -- busy profiles -----------------------------------------------------------------------------------------------------
+
+MANY = 400
+
+
+@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize("order", ["one instant", "in turn", "backwards"])
+def test_a_nested_event_asks_only_the_outer_ones_that_it_may_tip(join: bool, order: str) -> None:
+    world = World(followed(Window(0, MANY, parent=True), join=join))
+    given_steps = {
+        "one instant": [call(0, "A", "p")] * MANY + [call(0, "B", "p")] * MANY,
+        "in turn": [call(ms, "AB"[ms % 2], "p") for ms in range(2 * MANY)],
+        "backwards": [call(ms, "A", "p") for ms in range(MANY)] + [call(MANY - ms, "B", "p") for ms in range(MANY)],
+    }[order]
+    asked = 0
+    for step in given_steps:
+        world.step(step)
+        asked += len(world.kept.state.pending) if world.kept.state is not None else 0
+        world.kept.value(world.now_ms)
+    world.check()
+    assert asked <= 3 * MANY  # each when it came, and when it was followed; not once for every B
+
+
+@pytest.mark.parametrize("op", ["at_least", "greater_than", "less_than", "at_most", "equals", "differs"])
+@pytest.mark.parametrize("bound", [0, 1, 3])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from("AB"), st.sampled_from((1, "1", "1.0", ["x", 1]))), max_size=25
+    )
+)
+def test_tipping_agrees_with_all_of_history_where_many_are_joined(
+    op: str, bound: int, given_calls: list[tuple[int, str, Any]]
+) -> None:
+    for sides in ((X, PARENT_X), (PARENT_X, X)):
+        for windows in ((), (FROM_PARENT[1],), (FROM_PARENT[2],)):
+            nested = Event("track", COUNT, "B", where=Comparison(sides[0], "equals", (sides[1],)), windows=windows)
+            world = World(Event("track", COUNT, "A", where=Comparison(nested, op, (Literal(bound),))))
+            for ms, name, x in given_calls:
+                world.step(call(ms, name, x))
+                world.check()
+
+
+@given(st.permutations([(ms, name) for ms in range(6) for name in "AB"]), st.integers(0, 12))
+def test_a_funnel_that_keeps_only_the_newest_answers_the_same_in_any_order(
+    order: list[tuple[int, str]], apart: int
+) -> None:
+    nested = Event("track", COUNT, "B", where=Comparison(X, "at_least", (PARENT_X,)))
+    event = Event("track", COUNT, "A", where=Comparison(nested, "at_least", (Literal(2),)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actors.conditions.funnels.PAIRS_MAX", 4)
+        one, two = World(event), World(event)
+        one.now_ms = two.now_ms = 6
+        two.happened = [Happened(0, seq, "nothing", {}) for seq in range(apart)]
+        for place, (ms, name) in enumerate(order):
+            (one if place < apart else two).step(call(ms, name, ms % 3))
+            (one if place < apart else two).kept.value(6)
+        for part in (one, two):
+            for stream in part.kept.state.streams if part.kept.state is not None else ():
+                assert len(stream) <= 4
+        one.kept.join(two.kept, 6)
+        newest = World(event)
+        newest.now_ms = 6
+        for ms, name in order:
+            if ms >= 2:
+                newest.step(call(ms, name, ms % 3))
+        assert one.kept.value(6) == newest.expected(6)
