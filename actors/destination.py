@@ -40,6 +40,9 @@ from eventlog.errors import ConfigError, InvalidError, NotFoundError
 from eventlog.log import Changes, Log
 
 CURSOR_LAG_MAX: Final = 10_000  # entries that do not concern it may be read again after a crash
+LONG_TURN_S: Final = 0.02  # after a turn of so long others get more than one go: taking an event in needs several
+REST_S: Final = 0.01
+TURN_CALLS_MAX: Final = 200  # begun in one turn: then others are let in, and live changes looked for
 TURNS_MAX: Final = 1_000_000  # of a step: more is a loop without an end
 IDLE_POLL_S: Final = 0.5  # `run` looks at the clock again after so long, whatever it waits for
 FOLD_WAIT_MS: Final = 10  # until what is already in the log may be folded
@@ -180,13 +183,14 @@ class DestinationActor:
             try:
                 while True:
                     self._woken = anyio.Event()
-                    now_ms = self._world.clock.now_ms()
+                    now_ms, began_s = self._world.clock.now_ms(), anyio.current_time()
                     async with self._lock:
                         batches, moved = await self._turn(now_ms)
                     for batch in batches:
                         requests.start_soon(self._perform, batch)
                     if moved or batches or self._ended:
-                        await anyio.lowlevel.checkpoint()
+                        is_long = anyio.current_time() - began_s > LONG_TURN_S
+                        await anyio.sleep(REST_S if is_long else 0)
                         continue
                     due_ms = self._due_ms(now_ms)
                     wait_s = IDLE_POLL_S if due_ms is None else min(IDLE_POLL_S, max(0.001, (due_ms - now_ms) / 1000))
@@ -314,7 +318,7 @@ class DestinationActor:
         """Start as many batches as limits allow; tell also whether jobs were finished that owed nothing."""
         batches: list[Batch] = []
         moved = False
-        while self._may_start(now_ms):
+        while self._may_start(now_ms) and sum(len(one.calls) for one in batches) < TURN_CALLS_MAX:
             affordable = self.allowance.affords(now_ms, self.adapter.asks_max)
             most = 1 if self.ledger.state.breaker.state != "closed" else self.adapter.batch_max
             picked, finished = self._batches.pick(most, affordable=affordable)

@@ -17,6 +17,8 @@ BENCHMARKS: Final = (
     "memory",
     "backfill",
     "deliver",
+    "lag",
+    "connect",
     "identity",
     "account",
     "merge",

@@ -34,7 +34,8 @@ START_MS = 1_767_225_600_000
 
 
 @asynccontextmanager
-async def _sink() -> AsyncIterator[str]:
+async def sink() -> AsyncIterator[str]:
+    """Run a sink in a process of its own."""
     port = free_port()
     process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own
         [sys.executable, "-m", "scenarios.benchmarks.sink", str(port)]
@@ -132,7 +133,7 @@ async def _measure(count: int) -> None:
     as_the_daemon()
     report = Report("deliver", "How many deliveries a second does one process make?")
     with scratch() as folder:
-        async with _sink() as url:
+        async with sink() as url:
             alone_s = await _client_alone(url, count)
             ours_s = await _unlimited(folder, url, count)
     limited, most = await _limited()

@@ -9,6 +9,7 @@ from msgspec import json
 from actors.delivery import Adapter, Answer, Ask, Call, Context, Done, HttpAsk
 from actors.delivery_settings import limits, masked, parse, schema, sealed, secret_names
 from adapters.destinations import DESTINATIONS
+from adapters.destinations.google_customer_match import hashed
 from adapters.destinations.sealing import new_seal
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -343,6 +344,12 @@ def test_google_gets_a_token_a_list_and_hashed_emails() -> None:
     (ask,), done = talk(google, (call("member", value=False),), ok(None, 401), memory=memory)
     assert ask.url.endswith(":remove")
     assert (done.verdicts[0].how, done.hold) == ("retry", {"token": None})
+
+
+def test_google_wants_no_dots_in_the_names_of_its_own_mail() -> None:
+    plain = hashlib.sha256(b"annbee@gmail.com").hexdigest()
+    assert hashed(" Ann.Bee@GMail.com ") == hashed("annbee@gmail.com") == plain
+    assert hashed("ann.bee@x.org") == hashlib.sha256(b"ann.bee@x.org").hexdigest()
 
 
 def test_marketo_reads_the_codes_behind_a_200() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from actors.delivery import ConnectionSettings
 from adapters.destinations import DESTINATIONS
+from tests.destinations.trail import printed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()
 
@@ -15,7 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()
 @pytest.mark.parametrize("name", sorted(DESTINATIONS))
 def test_a_type_is_in_the_table_with_its_settings_and_its_rate(name: str) -> None:
     adapter = DESTINATIONS[name]
-    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))  # others name its tests
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert float(cells[3]) == adapter.rate_per_s
     assert int(cells[4]) == adapter.concurrency
@@ -34,3 +35,15 @@ def test_every_type_says_which_page_was_read_and_when() -> None:
         text = path.read_text()
         if "Adapter(" in text and path.name not in {"csv_files.py"}:
             assert "read 2026-11-24" in " ".join(text.split()), path.name
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    files = (Path(__file__).parents[2] / "tests").rglob("test_*.py")
+    written = {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+    assert len(named) > 30
+    assert named - written == set()
+
+
+def test_the_trail_on_the_page_is_what_the_command_prints() -> None:
+    assert f"```text\n{printed()}\n```" in PAGE

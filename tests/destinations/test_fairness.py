@@ -231,3 +231,21 @@ async def test_lag_is_how_long_the_oldest_untold_change_has_been_in_the_log() ->
         assert lags[:9] == list(range(9))
         assert lags[-1] == 0
         assert all(after - before <= 1 for before, after in pairwise(lags))
+
+
+async def test_dead_letters_are_found_by_any_text_in_them() -> None:
+    async with stage() as it:
+        crm = await it.webhook()
+        buyers = await it.audience("Buyers", "event('Bought').count() >= 1")
+        await it.connect(buyers, crm, sendIdentify=False)
+        it.receiver.script(*[answer(400, body=f"bad {number}".encode()) for number in range(5)])
+        await it.send(*(track(f"User{number}", "Bought") for number in range(5)))
+        search = it.deliveries.search_dead_letters
+        assert [one.call.user_id for one in search(crm, "uSER3").letters] == ["User3"]
+        assert [one.call.user_id for one in search(crm, "bad 4").letters] == ["User4"]
+        assert search(crm, "nobody").letters == ()
+        first = search(crm, "entered", limit=3)
+        assert first.after is not None
+        rest = search(crm, "entered", after=first.after, limit=3)
+        assert {one.call.user_id for one in (*first.letters, *rest.letters)} == {f"User{number}" for number in range(5)}
+        assert rest.after is None

@@ -77,9 +77,11 @@ async def test_a_full_or_forbidden_folder_is_tried_again(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a server of our own while the tests last."""
-    initdb, server = shutil.which("initdb"), shutil.which("postgres")
+    debian = [str(one) for one in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    path = os.pathsep.join([os.environ.get("PATH", ""), *debian])  # Debian's package puts them where no PATH leads
+    initdb, server = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     if initdb is None or server is None:
-        pytest.skip("there is no PostgreSQL here")
+        pytest.skip("no initdb and postgres in PATH or /usr/lib/postgresql: install the package postgresql")
     folder = tmp_path_factory.mktemp("postgres")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
