@@ -40,7 +40,7 @@ from eventlog.errors import ConfigError, InvalidError, NotFoundError
 from eventlog.log import Changes, Log
 
 CURSOR_LAG_MAX: Final = 10_000  # entries that do not concern it may be read again after a crash
-LONG_TURN_S: Final = 0.02  # after a turn of so long others get more than one go: taking an event in needs several
+LONG_TURN_CALLS: Final = 100  # after so many others get more than one go: taking an event in needs several
 REST_S: Final = 0.01
 TURN_CALLS_MAX: Final = 200  # begun in one turn: then others are let in, and live changes looked for
 TURNS_MAX: Final = 1_000_000  # of a step: more is a loop without an end
@@ -183,13 +183,13 @@ class DestinationActor:
             try:
                 while True:
                     self._woken = anyio.Event()
-                    now_ms, began_s = self._world.clock.now_ms(), anyio.current_time()
+                    now_ms = self._world.clock.now_ms()
                     async with self._lock:
                         batches, moved = await self._turn(now_ms)
                     for batch in batches:
                         requests.start_soon(self._perform, batch)
                     if moved or batches or self._ended:
-                        is_long = anyio.current_time() - began_s > LONG_TURN_S
+                        is_long = sum(len(batch.calls) for batch in batches) >= LONG_TURN_CALLS
                         await anyio.sleep(REST_S if is_long else 0)
                         continue
                     due_ms = self._due_ms(now_ms)
