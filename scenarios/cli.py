@@ -10,6 +10,7 @@ from typing import Final
 from cyclopts import App
 
 from adapters.cli.app import add, application, run
+from adapters.cli.commands import COMMANDS as BELOW
 from adapters.cli.commands import RUN, Command
 
 COMMANDS: Final = {
@@ -39,6 +40,16 @@ COMMANDS: Final = {
     ),
 }
 
+REPLAY: Final = Command(
+    "scenarios.what_if_command:replay",
+    BELOW["replay"].group,
+    BELOW["replay"].about,
+    BELOW["replay"].examples.rstrip()
+    + """
+    turnout replay --with definitions.yaml --svg what-if.svg   # what would have been, day by day
+""",
+)
+
 COLLECT_AFTER: Final = (100_000, 50, 1_000)
 """How many new objects before the collector looks for cycles. Entities are many, live long and have none: with Python's
 700 the collector takes half of a fold's time (16 us an event against 7 with these)."""
@@ -49,6 +60,8 @@ def program() -> App:
     app = application()
     for name, command in COMMANDS.items():
         add(app, name, command)
+    del app["replay"]
+    add(app, "replay", REPLAY)
     return app
 
 
