@@ -1,24 +1,24 @@
 """Backfills: the past of a new definition, gathered beside the live loop and switched in at one place of the log.
 
 From the moment a definition is in the log its questions are kept live; only events before that are missing. A scan
-off the event loop gathers their states, they are added to those kept live slice by slice, and `DefinitionSwitched`
-makes the version decide: no event is lost or counted twice. One runs at a time, the others wait in order of creation.
-A kill loses nothing: what was not switched in is gathered again.
+(`scanning`, in a process of its own for a daemon) gathers their states, they are added to those kept live page by page
+once all of them are there, and `DefinitionSwitched` makes the version decide: no event is lost or counted twice. One
+runs at a time, the others wait in order of creation. A kill loses nothing: what was not switched in is gathered again.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.to_thread
 import structlog
 
 from actors.conditions.program import Asked, Node
 from actors.entities import User
-from actors.history import Canonical, States, gather
+from actors.scanning import Backfill, Page, scan
 from eventlog.entries import Definition, DefinitionFailed, DefinitionSwitched
-from eventlog.errors import LogError, TurnoutError
-from eventlog.memory import MemoryLog
+from eventlog.errors import LogError, LogFullError, TurnoutError
 
 if TYPE_CHECKING:
     from actors.definitions import Held
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("turnout.backfill")
 
-MERGE_SLICE: Final = 500  # entities added to before others get a turn
+MERGE_SLICE: Final = 100  # entities added to before others get a turn: one may have to be loaded first
 SWITCH_SLICE: Final = 500  # entities asked, before others get a turn
+ROOM_AGAIN_S: Final = 10.0  # until a disk that was full is tried again
 
 
 class CancelledError(TurnoutError):
@@ -43,6 +44,7 @@ class Backfills:
         self._ended = anyio.Event()
         self._found: dict[int, set[int] | None] = {}  # by number: entities to ask at the switch; None: all
         self._restarted: set[int] = set()  # that waited already when the space was opened
+        self._refused: LogFullError | None = None  # of the last one that ended
         self.is_merging = False
         self.running: int | None = None
         self.started_ms = 0
@@ -67,10 +69,15 @@ class Backfills:
                 self._wake = anyio.Event()
 
     async def done(self, number: int | None = None) -> None:
-        """Return once no backfill (or not that of this definition) waits or runs."""
+        """Return once no backfill (or not that of this definition) waits or runs.
+
+        Raises LogFullError where the disk has no room for it.
+        """
         while any(number in (None, held.latest.number) for held in self._space.definitions_held.waiting()):
             self.wake()
             await self._ended.wait()
+            if self._refused is not None:
+                raise self._refused
 
     def _is_current(self, wanted: Definition) -> bool:
         held = self._space.definitions_held.held.get(wanted.number)
@@ -81,26 +88,36 @@ class Backfills:
         wanted = held.latest
         number = wanted.number
         self.running, self.progress, self.started_ms = number, 0.0, space.clock.now_ms()
+        self._refused = None
         try:
             await space.caught_up()
             shadow = space.shadow_of(number)
             missing = [a for a in space.asked_of(shadow) if a.index in space.incomplete]
-            states = await self._gather(wanted, self._by_seq(missing))
-            await self._merge(wanted, missing, states)
+            found = await self._gather(wanted, missing)
             everyone = number in self._restarted or self._asks_everyone(shadow, missing)
-            self._found[number] = None if everyone else set(states)
+            self._found[number] = None if everyone else found
             await space.record([DefinitionSwitched(number, wanted.version)])
             await space.caught_up()
         except CancelledError:
             log.info("backfill_cancelled", definition=wanted.key)
+        except LogFullError as error:  # nothing is wrong with the definition: it is tried again
+            log.warning("backfill_waits_for_room", definition=wanted.key, again_in_s=ROOM_AGAIN_S)
+            self._refused = error
+            self._end()
+            self._wake = anyio.Event()
+            with anyio.move_on_after(ROOM_AGAIN_S):
+                await self._wake.wait()
         except LogError as error:
             log.error("backfill_failed", definition=wanted.key, error=str(error))
             await self._fail(wanted, str(error))
         finally:
-            self.is_merging = False  # also where the switch came to nothing: it was deleted, or edited since
-            self.running = None
-            self._ended.set()
-            self._ended = anyio.Event()
+            self._end()
+
+    def _end(self) -> None:
+        self.is_merging = False  # also where the switch came to nothing: it was deleted, or edited since
+        self.running = None
+        self._ended.set()
+        self._ended = anyio.Event()
 
     async def _fail(self, wanted: Definition, reason: str) -> None:
         try:
@@ -109,68 +126,55 @@ class Backfills:
         except LogError:
             await self._wake.wait()  # the disk is full: try again when something happens
 
-    def _by_seq(self, missing: Iterable[Asked]) -> dict[int, list[Asked]]:
-        """Return questions by the place in the log up to which their past is missing."""
-        by_seq: dict[int, list[Asked]] = {}
-        for asked in missing:
-            by_seq.setdefault(self._space.incomplete[asked.index], []).append(asked)
-        return by_seq
-
-    async def _gather(self, wanted: Definition, missing: dict[int, list[Asked]]) -> States:
+    def _job(self, wanted: Definition, missing: list[Asked]) -> Backfill:
+        """Return what is to be gathered: each question, and up to where in the log its past is missing."""
         space = self._space
-        at_ms, canonical = space.partition.now_ms, space.identity.canonical_map()
+        identities = {asked.index: identity for identity, asked in space.partition.program.asked.items()}
+        questions = tuple((identities[asked.index], space.incomplete[asked.index]) for asked in missing)
+        return Backfill(wanted, questions, space.partition.now_ms)
+
+    async def _gather(self, wanted: Definition, missing: list[Asked]) -> set[int]:
+        """Add the missing past of questions to what is kept live; return who has one."""
+        space = self._space
         if not missing:
-            return {}
-        if isinstance(space.log, MemoryLog):
-            return self._gather_now(missing, at_ms, canonical)
-        return await anyio.to_thread.run_sync(
-            lambda: self._gather_now(missing, at_ms, canonical, wanted), abandon_on_cancel=True
-        )
+            return set()
+        job = self._job(wanted, missing)
+        last_seq = max(1, job.until_seq)
 
-    def _gather_now(
-        self, missing: dict[int, list[Asked]], at_ms: int, canonical: Canonical, wanted: Definition | None = None
-    ) -> States:
-        """Return the missing past of questions, by who is who; in another thread, where the log is a file."""
-        space = self._space
-        states: States = {}
-        for until_seq, several in missing.items():
+        def hear(seq: int, /) -> None:
+            self.progress = min(1.0, seq / last_seq)
+            if not self._is_current(wanted):
+                raise CancelledError(wanted.key)
 
-            def hear(seq: int, /, until: int = until_seq) -> None:
-                self.progress = min(1.0, seq / max(1, until))
-                if wanted is not None and not self._is_current(wanted):
-                    raise CancelledError(wanted.key)
-
-            found = gather(
-                space.log,
-                several,
-                until_seq=until_seq,
-                at_ms=at_ms,
-                canonical=canonical,
-                progress=hear,
-            )
-            for entity, mine in found.items():
-                states.setdefault(entity, {}).update(mine)
-        return states
-
-    async def _merge(self, wanted: Definition, missing: list[Asked], states: States) -> None:
-        """Add what was gathered, in slices. From the first slice on no checkpoint may be taken until all is in."""
-        space = self._space
-        if not self._is_current(wanted):
-            raise CancelledError(wanted.key)
-        async with space.still:
-            self.is_merging = True
-        for place, (entity, mine) in enumerate(states.items()):
-            self._add(space.identity.canonical(entity), mine)
-            if place % MERGE_SLICE == MERGE_SLICE - 1:
+        async with space.scans.run(space.log, job, space.identity.canonical_map(), hear) as pages:
+            if not self._is_current(wanted):
+                raise CancelledError(wanted.key)
+            # From the first row on no checkpoint may be taken until all are in.
+            async with space.still:
+                self.is_merging = True
+            found: set[int] = set()
+            for page in pages:
+                for mine in self._added(page, missing):
+                    found.add(mine)
+                    if len(found) % MERGE_SLICE == 0:
+                        await anyio.lowlevel.checkpoint()
                 await anyio.lowlevel.checkpoint()
         for asked in missing:
             space.incomplete.pop(asked.index, None)
+        return found
 
-    def _add(self, entity: int, mine: "dict[int, object]") -> None:
-        partition = self._space.partition
-        found = partition.find(entity)
-        if found is not None:
-            partition.add_history(found, mine)
+    def _added(self, page: Page, missing: list[Asked]) -> Iterator[int]:
+        """Add a page of rows; yield each entity that had some."""
+        partition, canonical = self._space.partition, self._space.identity.canonical
+        for entity, rows in groupby(page, key=itemgetter(0)):
+            mine: dict[int, Any] = {}
+            for _, place, state in rows:
+                asked = missing[place]
+                mine[asked.index] = asked.query.load(state)
+            found = partition.find(canonical(entity))
+            if found is not None:
+                partition.add_history(found, mine)
+            yield entity
 
     def _asks_everyone(self, number: int, missing: list[Asked]) -> bool:
         """Tell whether others than those with a gathered past may be members."""
@@ -202,9 +206,10 @@ class Backfills:
         node = partition.program.nodes[number]
         missing = [asked for asked in space.asked_of(number) if asked.index in space.incomplete]
         if missing:  # a restart between gathering and this entry
-            then = space.identity.canonical_map(seq)
-            for one, mine in self._gather_now(self._by_seq(missing), partition.now_ms, then).items():
-                self._add(one, mine)
+            job = self._job(space.definitions_held.held[number].latest, missing)
+            for page in scan(job, space.log, space.identity.canonical_map(seq)):
+                for _ in self._added(page, missing):
+                    pass
             for asked in missing:
                 space.incomplete.pop(asked.index, None)
         found = self._found.pop(number, None)

@@ -33,8 +33,8 @@ class Progress(Protocol):
         """Take note that the scan has reached this sequence."""
 
 
-def _unheard(_seq: int, /) -> None:
-    return None
+def unheard(_seq: int, /) -> None:
+    """Take note of nothing."""
 
 
 def gather(
@@ -44,7 +44,7 @@ def gather(
     until_seq: int,
     at_ms: int,
     canonical: Canonical,
-    progress: Progress = _unheard,
+    progress: Progress = unheard,
 ) -> States:
     """Return the states of these questions over the log up to `until_seq`, by the profile that is who today."""
     handlers = generate([s for one in asked for s in one.subscriptions], {})
@@ -130,6 +130,16 @@ class Hindsight:
                 bits |= leaf.mask
         return bits
 
+    def id_types(self) -> set[frozenset[str]]:
+        """Return the sets of id types of which `decide` asks whether somebody has one."""
+        found: set[frozenset[str]] = set()
+        for node in self.program.nodes.values():
+            if node.spec is not None and node.asked is not None:
+                found |= set() if node.spec.anonymous else {KNOWN_ID_TYPES}
+            elif node.spec is not None and node.spec.id_types is not None:
+                found.add(node.spec.id_types)
+        return found
+
     # -- feeding -----------------------------------------------------------------------------------------------------
 
     def names(self) -> set[tuple[int, str | None]]:
@@ -141,7 +151,7 @@ class Hindsight:
             names.add((GROUP, None))
         return names
 
-    def scan(self, log: Log, until_seq: int, canonical: Canonical, progress: Progress = _unheard) -> None:
+    def scan(self, log: Log, until_seq: int, canonical: Canonical, progress: Progress = unheard) -> None:
         """Feed all of the log up to a sequence."""
         if self.needs_everyone:
             for columns in log.scan_columns(None, 0, until_seq):

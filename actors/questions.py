@@ -4,6 +4,7 @@ Questions about now are answered from the partition. Questions with `at_ms` or `
 `at` alone with everything known today, `known` with the definitions, the identities and the events known then.
 """
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import nsmallest
 from itertools import islice
@@ -20,6 +21,8 @@ from actors.history import Hindsight
 from actors.identity_past import WhoIsWho
 from actors.language import references
 from actors.leavings import left_behind, merged
+from actors.scanning import Question, world_of
+from actors.snapshots import values_of
 from actors.space_api import EntityType, IdRow, Preview, TraitRow
 from eventlog.entries import (
     KIND_NAMES,
@@ -29,12 +32,15 @@ from eventlog.entries import (
     Options,
 )
 from eventlog.errors import InvalidError
+from eventlog.log import STATES
 from eventlog.memory import MemoryLog
 
 if TYPE_CHECKING:
     from actors.space_core import SpaceCore
 
 NAMED_SLICE: Final = 500  # people named, before others get a turn
+PAGES_SLICE: Final = 8  # pages of answers taken, before others get a turn
+VALUES_SLICE: Final = 500  # people whose values are looked up, before others get a turn
 DAY_MS: Final = 86_400_000
 DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
 
@@ -142,55 +148,62 @@ async def frozen_values(
             continue
         time_ms = min(at_ms, one.disabled_ms)
         if entities is None:
-            worlds = [await hindsight(space, [deciding], then, time_ms, known_seq)]
+            values.update(await answers(space, deciding, then, time_ms, known_seq))
         else:
             who = who_was_who(space, known_seq)
-            halves = {who.canonical(entity) for entity in entities}
-            worlds = [await hindsight_of(space, [deciding], then, half, time_ms, known_seq) for half in sorted(halves)]
-        for world in worlds:
-            values.update((entity, world.value(entity, number)) for entity in world.members(number))
+            for half in sorted({who.canonical(entity) for entity in entities}):
+                world = await hindsight_of(space, [deciding], then, half, time_ms, known_seq)
+                values.update((entity, world.value(entity, number)) for entity in world.members(number))
         frozen[number] = merged(values, canonical)
     return frozen
 
 
-async def hindsight(
-    space: "SpaceCore",
-    wanted: Iterable[Definition],
-    held: Definitions,
-    at_ms: int,
-    known_seq: int | None,
-    *,
-    in_full: bool = False,
-) -> Hindsight:
-    """Return the world as it was at a time, with these definitions and all that they refer to.
-
-    `in_full` knows everyone with all traits, not only what the definitions look at.
-    """
-    definitions = closure(held, wanted)
+async def question(
+    space: "SpaceCore", wanted: Iterable[Definition], held: Definitions, at_ms: int, known_seq: int | None
+) -> tuple[Question, "array[int]"]:
+    """Return the question who is in these definitions at a time, and who is who for it."""
+    asked = list(wanted)
+    definitions = closure(held, asked)
     space.retention.check_past(definitions, at_ms)
-    until_seq = space.log.last_seq if known_seq is None else known_seq
-    who = who_was_who(space, known_seq)
     canonical = space.identity.canonical_map(known_seq)
     living = {one.latest.key for one in held.held.values()}
     keys = {key for d in definitions for key in references(tree_of(d.query, d.entity_type, d.kind))}
     frozen = await frozen_values(space, definitions, held, at_ms, canonical)
+    job = Question(
+        definitions=tuple(definitions),
+        wanted=tuple(one.number for one in asked),
+        at_ms=at_ms,
+        until_seq=space.log.last_seq if known_seq is None else known_seq,
+        left_keys=tuple(key for key in space.definitions_held.keys if key in keys and key not in living),
+        frozen=frozen,
+        is_forgetful=space.retention.forgotten_ms is not None,
+    )
+    return job, canonical
 
-    def work() -> Hindsight:
-        used = space.definitions_held.keys
-        looked_at = used if in_full else [key for key in used if key in keys]
-        behind = left_behind(space.log, {key for key in looked_at if key not in living}, until_seq, canonical)
-        world = Hindsight([spec_of(d, d.number) for d in definitions], at_ms, behind, frozen)
-        if in_full:
-            world.needs_everyone = world.needs_traits = world.needs_groups = True
-        world.scan(space.log, until_seq, canonical)
-        if world.needs_everyone and space.retention.forgotten_ms is not None:
-            for entity in who.entities("users"):  # some have no event left
-                if any(one.event_ms <= at_ms for one in who.ids(entity)):
-                    world.user(entity)
-        world.decide(lambda entity, types: who.has_any_id_type(entity, types, at_ms))
-        return world
 
-    world: Hindsight = await off_loop(space, work)
+async def answers(
+    space: "SpaceCore", wanted: Definition, held: Definitions, at_ms: int, known_seq: int | None
+) -> list[tuple[int, Any]]:
+    """Return who is in a definition at a time (with true), or has a value (with it), in order of entity."""
+    job, canonical = await question(space, [wanted], held, at_ms, known_seq)
+    found: list[tuple[int, Any]] = []
+    async with space.scans.run(space.log, job, canonical) as pages:
+        for count, page in enumerate(pages, 1):
+            found += [(entity, value) for entity, _, value in page]
+            if count % PAGES_SLICE == 0:
+                await anyio.lowlevel.checkpoint()
+    return found
+
+
+async def hindsight(
+    space: "SpaceCore", wanted: Iterable[Definition], held: Definitions, at_ms: int, known_seq: int | None
+) -> Hindsight:
+    """Return the world as it was at a time: everyone with all traits, and what these definitions say of them."""
+    job, canonical = await question(space, wanted, held, at_ms, known_seq)
+    living = {one.latest.key for one in held.held.values()}
+    left_keys = tuple(key for key in space.definitions_held.keys if key not in living)
+    full = replace(job, in_full=True, left_keys=left_keys)
+    world: Hindsight = await off_loop(space, lambda: world_of(full, space.log, canonical))
     return world
 
 
@@ -227,8 +240,7 @@ async def preview(
         draft = replace(draft, created_ms=edited.created_ms, created_seq=edited.created_seq)
         held.check_query(edited.key, query, entity_type, kind)
     tree_of(query, entity_type, kind)
-    world = await hindsight(space, [draft], held, now_ms, known_seq)
-    members = world.members(DRAFT)
+    members = [entity for entity, _ in await answers(space, draft, held, now_ms, known_seq)]
     named: list[tuple[int, str]] = []
     for entity in members if sample is None else members[:sample]:
         named.append((entity, name_of(space, entity)))
@@ -272,10 +284,8 @@ async def members(
     time_ms, known_seq = moment(space, at_ms, known_ms)
     then = await definitions_at(space, known_seq)
     held = then.of(id_or_key)
-    definition = held.active or held.latest
-    world = await hindsight(space, [definition], then, time_ms, known_seq)
-    found = [(entity, time_ms) for entity in world.members(definition.number) if entity > after]
-    return found[:limit]
+    found = await answers(space, held.active or held.latest, then, time_ms, known_seq)
+    return [(entity, time_ms) for entity, _ in found if entity > after][:limit]
 
 
 def overlap(space: "SpaceCore", id_or_key: str, other: str) -> tuple[int, int, int]:
@@ -333,7 +343,7 @@ async def hindsight_of(
     definitions = closure(held, wanted)
     space.retention.check_past(definitions, at_ms)
     if any(definition.entity_type == "ACCOUNTS" for definition in definitions):
-        return await hindsight(space, definitions, held, at_ms, known_seq, in_full=True)
+        return await hindsight(space, definitions, held, at_ms, known_seq)
     who = who_was_who(space, known_seq)
     until_seq = space.log.last_seq if known_seq is None else known_seq
     now = who.canonical(entity)
@@ -432,20 +442,33 @@ async def values(space: "SpaceCore", id_or_key: str, at_ms: int | None, known_ms
     """Return (entity, value) of a computed trait, in order of entity."""
     if at_ms is None and known_ms is None:
         number = space.definitions_held.of(id_or_key).latest.number
-        found = []
-        for entity in sorted(space.partition.members.get(number, ())):
-            now = space.partition.find(entity)
-            if now is not None and number in now.values:
-                found.append((entity, now.values[number]))
-        return found
+        return await values_now(space, number)
     time_ms, known_seq = moment(space, at_ms, known_ms)
     then = await definitions_at(space, known_seq)
     held = then.of(id_or_key)
-    definition = held.active or held.latest
-    world = await hindsight(space, [definition], then, time_ms, known_seq)
-    number = definition.number
-    pairs = ((entity, world.entity(entity)) for entity in world.members(number))
-    return [(number_, one.values[number]) for number_, one in pairs if one is not None]
+    return await answers(space, held.active or held.latest, then, time_ms, known_seq)
+
+
+async def values_now(space: "SpaceCore", number: int) -> list[tuple[int, Any]]:
+    """Return (entity, value) of a computed trait, all of one moment: nothing folds meanwhile, but others get a turn.
+
+    Who is not in memory is looked at where it rests: its snapshot says the same, and it stays there.
+    """
+    found: list[tuple[int, Any]] = []
+    entities = space.partition.entities
+    async with space.still:
+        holders = sorted(space.partition.members.get(number, ()))
+        for start in range(0, len(holders), VALUES_SLICE):
+            some = holders[start : start + VALUES_SLICE]
+            resting = space.log.get_many(STATES, [(entity, 0) for entity in some if entity not in entities])
+            for entity in some:
+                awake = entities.get(entity)
+                row = resting.get((entity, 0))
+                values = awake.values if awake is not None else values_of(row) if row is not None else {}
+                if number in values:
+                    found.append((entity, values[number]))
+            await anyio.lowlevel.checkpoint()
+    return found
 
 
 def checked_options(options: Options) -> Options:

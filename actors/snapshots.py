@@ -68,3 +68,9 @@ def load_entity(number: int, data: bytes, program: Program) -> Entity | None:
     entity.inside = {n for n in inside if n in program.nodes}
     entity.values = {n: value for n, value in values.items() if n in program.nodes}
     return entity
+
+
+def values_of(data: bytes) -> dict[int, Any]:
+    """Return the values of computed traits that a snapshot holds; none for another STATE_VERSION."""
+    version, *_, values, _own = decode(data)
+    return values if version == STATE_VERSION else {}

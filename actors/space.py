@@ -13,6 +13,7 @@ from actors.definitions import Held
 from actors.entities import Account, User
 from actors.explain import explain
 from actors.identity_rules import SpaceSettings, settings_from_json
+from actors.scanning import HERE, Scans
 from actors.space_api import Collection, DefinitionView, EntityType, IdRow, Preview, SpaceApi, TraitRow
 from actors.space_core import ACTIVE_MAX, SpaceCore
 from eventlog.clock import Clock
@@ -401,10 +402,16 @@ class Space(SpaceCore):
 
 @asynccontextmanager
 async def open_space(
-    space_id: str, store: Log, clock: Clock, *, suppression_key: bytes, active_max: int = ACTIVE_MAX
+    space_id: str,
+    store: Log,
+    clock: Clock,
+    *,
+    suppression_key: bytes,
+    active_max: int = ACTIVE_MAX,
+    scans: Scans = HERE,
 ) -> AsyncIterator[Space]:
     """Open a space, run it while the block lasts, and store what is not yet stored at its end."""
-    space = Space(space_id, store, clock, suppression_key=suppression_key, active_max=active_max)
+    space = Space(space_id, store, clock, suppression_key=suppression_key, active_max=active_max, scans=scans)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(space.run)
         tasks.start_soon(space.backfills.run)

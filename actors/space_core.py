@@ -28,6 +28,7 @@ from actors.partition import Partition
 from actors.regulations import Regulations
 from actors.rejections import Rejections
 from actors.retention import Retention
+from actors.scanning import HERE, Scans
 from eventlog.clock import Clock
 from eventlog.entries import (
     AccountsErased,
@@ -80,9 +81,17 @@ class SpaceCore:
     """A space, running: takes events and facts in, folds them, keeps what is beside the log."""
 
     def __init__(
-        self, space_id: str, store: Log, clock: Clock, *, suppression_key: bytes, active_max: int = ACTIVE_MAX
+        self,
+        space_id: str,
+        store: Log,
+        clock: Clock,
+        *,
+        suppression_key: bytes,
+        active_max: int = ACTIVE_MAX,
+        scans: Scans = HERE,
     ) -> None:
         """Use `space.open_space`."""
+        self.scans = scans
         self.id = space_id
         self.log = store
         self.clock = clock

@@ -32,6 +32,7 @@ from adapters.http.health import DaemonCollector, OperationsApp
 from adapters.http.server import App, Front, allow_connections, listen, server_for
 from adapters.http.tracking import TrackingApp
 from adapters.opening import OpenData, alone, open_data
+from adapters.scan_process import ScanProcesses
 from eventlog.clock import Clock, SimulatedClock, WallClock
 from eventlog.entries import SpaceRecord
 from eventlog.errors import ConfigError, ConflictError
@@ -145,6 +146,7 @@ class Daemon:
             url=self.url,
             durability="normal" if settings.durability == "normal" else "full",
             beside=self._delivering.beside,
+            scans=ScanProcesses(),
         ) as data:
             self._data = data
             # Real time, also where the spaces' clock is simulated: a bucket must fill while that one stands still.

@@ -15,6 +15,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.control import Control, FirstStart
+from actors.scanning import HERE, Scans
 from actors.space import Space, open_space
 from eventlog.clock import Clock, SimulatedClock
 from eventlog.datadir import DataDir
@@ -46,6 +47,7 @@ class OpenData:
         durability: Durability,
         tasks: TaskGroup,
         beside: Beside,
+        scans: Scans,
         first: FirstStart | None,
     ) -> None:
         """Use `open_data`."""
@@ -60,6 +62,7 @@ class OpenData:
         self._durability = durability
         self._tasks = tasks
         self._beside = beside
+        self._scans = scans
         self._spaces: dict[str, Space] = {}
         self._closing = anyio.Event()
 
@@ -88,7 +91,7 @@ class OpenData:
         store = await SqliteLog.open(self._folder.space_path(space_id), durability=self._durability)
         try:
             key = await suppression_key_of(store, self._entropy)
-            async with open_space(space_id, store, self.clock, suppression_key=key) as space:
+            async with open_space(space_id, store, self.clock, suppression_key=key, scans=self._scans) as space:
                 async with self._beside(space):
                     self._spaces[space_id] = space
                     task_status.started()
@@ -143,6 +146,7 @@ async def open_data(
     durability: Durability = "full",
     entropy: Callable[[int], bytes] = os.urandom,
     beside: Beside = _nothing_beside,
+    scans: Scans = HERE,
 ) -> AsyncIterator[OpenData]:
     """Open a data directory, made if it is not there, with all its spaces.
 
@@ -154,6 +158,7 @@ async def open_data(
         durability: what an acknowledged event survives.
         entropy: returns so many random bytes; secrets come from it.
         beside: what goes on beside each space while it is open.
+        scans: where their logs are scanned.
 
     Raises LogHeldError, naming the process, where another one has it open.
     """
@@ -162,7 +167,7 @@ async def open_data(
         try:
             first = await control.start()
             async with anyio.create_task_group() as tasks:
-                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, first)
+                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, scans, first)
                 try:
                     for record in control.spaces():
                         await data.open_space(record)
