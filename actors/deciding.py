@@ -197,6 +197,8 @@ class Deciding:
         """Ask the leaves that an event touched; what flips, and what is of higher rank, is queued."""
         now_ms = self.now_ms
         for leaf in plan.leaves:
+            if leaf.rising and entity.bits & leaf.mask:
+                continue
             if leaf.holds(entity, now_ms) is not bool(entity.bits & leaf.mask):
                 entity.bits ^= leaf.mask
                 for node in leaf.nodes:

@@ -3,12 +3,13 @@
 Each function returns a closure over the entity, made once when a definition is compiled.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.conditions.compare import clocked_due_ms
-from actors.conditions.queries import Count, Query, Recent
+from actors.conditions.queries import FOREVER, Count, Query, Recent, Records
 from actors.language.tree import Comparison, Event, Literal, Reducer
 
 if TYPE_CHECKING:
@@ -61,7 +62,59 @@ def simple_holds(leaf: "Leaf", tree: Comparison) -> Holds | None:
                 return bool(newest[-newest_needed] > now_ms - before_ms)
 
             return holds
+        if _is_plain_count(query):
+            return _records_reach(index, query, bound)
     return _against_number(leaf, tree)
+
+
+def is_rising(leaf: "Leaf", tree: Comparison) -> bool:
+    """Tell whether further events can only make a comparison true: while it holds they need not ask it.
+
+    The time that it was due at stays early enough, too: it is reckoned anew when it has come.
+    """
+    right = tree.right[0] if tree.right else None
+    if tree.op != "at_least" or len(leaf.asked) != 1 or not isinstance(tree.left, Event):
+        return False
+    query = leaf.asked[0].query
+    is_count = isinstance(query, Count | Recent) or _is_plain_count(query)
+    return is_count and isinstance(right, Literal) and type(right.value) is int
+
+
+def _is_plain_count(query: Query) -> bool:
+    return isinstance(query, Records) and query.reducer.name == "count" and query.session_ms is None
+
+
+def _records_reach(index: int, query: Query, bound: int) -> Holds:
+    """Return the test whether so many records of a user lie in a window."""
+    after_ms, before_ms = query.after_ms, query.before_ms
+
+    def holds(entity: Any, now_ms: int) -> bool:
+        records = entity.s.get(index)
+        if not records:
+            return False
+        last = bisect_right(records, [now_ms - after_ms, FOREVER]) if after_ms else len(records)
+        return last >= bound and bool(records[last - bound][0] > now_ms - before_ms)
+
+    return holds
+
+
+def _records_due(index: int, query: Query, bound: int) -> Due:
+    """Return when so many records may next begin or cease to lie in a window: not at each that comes or goes."""
+    after_ms, before_ms = query.after_ms, query.before_ms
+
+    def due_ms(entity: Any, now_ms: int) -> int | None:
+        records = entity.s.get(index)
+        if not records:
+            return None
+        last = bisect_right(records, [now_ms - after_ms, FOREVER]) if after_ms else len(records)
+        if last >= bound and records[last - bound][0] > now_ms - before_ms:
+            due: int = records[last - bound][0] + before_ms
+            return due
+        first = bisect_right(records, [now_ms - before_ms, FOREVER], 0, last)
+        place = first + bound - 1  # the one whose coming makes them so many, if none has gone by then
+        return records[place][0] + after_ms if place < len(records) else None
+
+    return due_ms
 
 
 def _against_number(leaf: "Leaf", tree: Comparison) -> Holds | None:
@@ -88,9 +141,13 @@ def _is_numeric(reducer: Reducer) -> bool:
 def simple_due(leaf: "Leaf", tree: Comparison) -> Callable[[Any, int], int | None] | None:
     """Return the same for when it changes by itself: only a count that is reached can be lost."""
     right = tree.right[0] if tree.right else None
-    if not (leaf.asked and isinstance(leaf.asked[0].query, Recent) and isinstance(right, Literal)):
+    if not leaf.asked or not isinstance(right, Literal):
         return None
     query, index = leaf.asked[0].query, leaf.asked[0].index
+    if leaf.scope == "user" and is_rising(leaf, tree) and _is_plain_count(query) and int(right.value) >= 1:
+        return _records_due(index, query, int(right.value))
+    if not isinstance(query, Recent):
+        return None
     if leaf.scope == "account" or tree.op != "at_least" or query.cap != right.value:
         return None
     before_ms, bound = query.before_ms, query.cap

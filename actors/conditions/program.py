@@ -24,7 +24,7 @@ from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel
 from actors.conditions.handlers import Handler, Subscription, generate
-from actors.conditions.leaves import cap_of, due_of, quantifier, simple_due, simple_holds
+from actors.conditions.leaves import cap_of, due_of, is_rising, quantifier, simple_due, simple_holds
 from actors.conditions.queries import Entity, Query, Records, static_query
 from actors.language.tree import (
     And,
@@ -108,6 +108,7 @@ class Leaf:
         "mask",
         "nodes",
         "rank",
+        "rising",
         "scope",
         "timeless",
         "traits",
@@ -120,6 +121,7 @@ class Leaf:
         self.hidden: Node | None = None  # what a quantifier counts
         self.timeless = True  # False: the clock may change it for an entity that nothing is known of
         self.rank = 0
+        self.rising = False  # True: while it holds, further events leave it so
         self.asked: list[Asked] = []
         self.traits: list[str] = []  # keys that it looks at
         self.audiences: list[str] = []
@@ -309,6 +311,7 @@ class Program:
             leaf.holds = lambda entity, now_ms: compare(
                 op, left(entity, now_ms), tuple(right(entity, now_ms) for right in rights)
             )
+        leaf.rising = is_rising(leaf, tree)
         timed = [(asked.index, asked.query) for asked in leaf.asked if asked.query.clocked]
         span_of = tree.right[0].ms if op in CLOCKED and isinstance(tree.right[0], Duration) else None
         if timed or span_of is not None:
