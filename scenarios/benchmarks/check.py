@@ -11,7 +11,7 @@ from adapters.cli.terminal import bar
 from adapters.opening import open_data
 from eventlog.clock import SimulatedClock
 from scenarios.benchmarks.report import Report, peak_mb, rate
-from scenarios.benchmarks.subjects import EIGHT, incoming, scratch, traffic
+from scenarios.benchmarks.subjects import EIGHT, as_the_daemon, incoming, scratch, traffic
 
 BATCH_EVENTS = 2_000
 
@@ -28,6 +28,7 @@ async def measured(events: int, profiles: int, report: Report) -> None:
                 await space.create_definition(
                     kind="audience", name=f"Audience {number}", entity_type="USERS", query=query
                 )
+            await space.backfilled()
             batch: list[bytes] = []
             for message in work.messages():
                 batch.append(message)
@@ -38,6 +39,7 @@ async def measured(events: int, profiles: int, report: Report) -> None:
                 await space.ingest(list(incoming(iter(batch), received_ms)), [], "src")
             await space.settle()
         async with opened(Target(data=path), "a benchmark") as found:
+            await found.space.backfilled()
             until_seq = found.space.log.last_seq
             started = time.perf_counter()
             count = sum(len(commit.events) for commit in found.space.log.read(0, until_seq))
@@ -54,6 +56,7 @@ async def measured(events: int, profiles: int, report: Report) -> None:
 
 def run(events: int = 50_000, profiles: int = 5_000) -> None:
     """Run it, and print the table."""
+    as_the_daemon()
     report = Report("check", "How fast is a log checked against what stands?")
     anyio.run(measured, events, profiles, report, backend_options={"use_uvloop": True})
     report.print()
