@@ -16,6 +16,8 @@ BENCHMARKS: Final = (
     "state",
     "memory",
     "backfill",
+    "meanwhile",
+    "export",
     "deliver",
     "lag",
     "connect",
