@@ -66,12 +66,11 @@ def name_of(space: "SpaceCore", entity: int) -> str:
 
 def ids_of(space: "SpaceCore", entity: int, known_seq: int | None = None) -> list[IdRow]:
     """Return the external ids of an entity, oldest first."""
-    who = who_was_who(space, known_seq)
-    collection = who.collection(entity) or "users"
-    return [
-        IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding, one.seq)
-        for one in who.ids(entity)
-    ]
+    ids = who_was_who(space, known_seq).ids(entity)
+    if not ids:
+        return []
+    collection = space.identity.collection(entity) or "users"  # never changes; asked as of then it finds all ids again
+    return [IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding, one.seq) for one in ids]
 
 
 def who_was_who(space: "SpaceCore", known_seq: int | None) -> WhoIsWho:
