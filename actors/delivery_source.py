@@ -41,7 +41,9 @@ class Linked(Struct, frozen=True):
 
 
 Relevant = Entered | Exited | TraitComputed | IdAdded | Merged | Erased | RegulationSaved | DefinitionDeleted | Linked
-RELEVANT_FACTS: Final = (Entered, Exited, TraitComputed, IdAdded, Merged, Erased, RegulationSaved, DefinitionDeleted)
+RELEVANT_FACTS: Final = frozenset(
+    (Entered, Exited, TraitComputed, IdAdded, Merged, Erased, RegulationSaved, DefinitionDeleted)
+)
 
 
 class Item(Struct, frozen=True):
@@ -66,8 +68,8 @@ def relevant(commit: Commit) -> Iterator[Item]:
             yield Item(event.seq, commit.at_ms, Linked(event.profile, event.account))
     first = commit.first_seq + len(commit.events)
     for seq, fact in enumerate(commit.facts, first):
-        if isinstance(fact, RELEVANT_FACTS):
-            yield Item(seq, commit.at_ms, fact)
+        if type(fact) in RELEVANT_FACTS:
+            yield Item(seq, commit.at_ms, fact)  # type: ignore[arg-type]  # its type was just looked up
 
 
 class EffectSource:

@@ -115,25 +115,31 @@ class Identity:
         source: str = "",
     ) -> Resolution:
         """Return who an event with these ids is from. What that changes is in force at once."""
+        ids = tuple(ids)
+        profile = self.known_profile(ids, event_ms)
+        if group is None:
+            if profile:
+                return Resolution(profile, 0)
+        elif not group.refusal and (profile or not ids):
+            packed = self._known.young.get(key_of("accounts", group.id_type, group.value))
+            if packed is not None and packed >> ENTITY_BITS <= event_ms:
+                return Resolution(profile, packed & ENTITY_MASK)
+        return self._resolve(ids, group, event_ms, cause_seq, source)
+
+    def known_profile(self, ids: Iterable[ExternalId], event_ms: int) -> int:
+        """Return the profile of an event if there is nothing to decide; 0 where `resolve` has to look at it."""
         known = self._known.young
         later = (event_ms + 1) << ENTITY_BITS  # what is packed with a later time is not below it
         profile = 0
         for one in ids:
             packed = known.get((one.id_type, one.value))
             if packed is None or packed >= later or one.refusal or one.collection != "users":
-                return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
+                return 0
             entity = packed & ENTITY_MASK
             if profile and entity != profile:
-                return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
+                return 0
             profile = entity
-        if group is None:
-            if profile:
-                return Resolution(profile, 0)
-        elif not group.refusal:
-            packed = known.get(key_of("accounts", group.id_type, group.value))
-            if packed is not None and packed < later:
-                return Resolution(profile, packed & ENTITY_MASK)
-        return self._resolve(tuple(ids), group, event_ms, cause_seq, source)
+        return profile
 
     def prefetch(self, ids: Iterable[ExternalId]) -> None:
         """Look up the ids of a batch in one read. Only faster, changes nothing."""
@@ -173,8 +179,7 @@ class Identity:
             return None
         entity = self._store.count + 1
         fact = IdAdded(entity, "users", one.id_type, one.value, event_ms, cause_seq, source, one.encoding)
-        self.apply(fact)
-        self._known.put(key, pack(entity, event_ms))
+        self._store.begin(entity, key, pack(entity, event_ms), EntityRecord("users", (_given(fact),)))
         self._decided_seq = max(self._decided_seq, cause_seq)
         return Resolution(entity, 0, (fact,))
 
@@ -440,6 +445,11 @@ class Identity:
     def is_suppressed(self, user_id: str) -> bool:
         """Tell whether events with this user id are to be refused."""
         return bool(self._store.suppressed) and self.suppression_hash(user_id) in self._store.suppressed
+
+    @property
+    def suppresses(self) -> bool:
+        """Tell whether any user id is suppressed."""
+        return bool(self._store.suppressed)
 
     def suppressed_id(self, ids: Iterable[ExternalId]) -> str | None:
         """Return the user id among an event's ids for which it is to be refused."""

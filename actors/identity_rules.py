@@ -87,6 +87,8 @@ DEFAULT_BLOCKED: Final = (
     BlockedId("anonymous"),
     BlockedId("^[0-]*$", regex=True),
 )
+# The pattern above as Python searches it, which starts ten times as fast as re2: every new profile's id is searched.
+_OWN_SEARCHES: Final = {"^[0-]*$": re.compile("[0-]*").fullmatch}
 
 
 class IdentityRules(Struct, frozen=True):
@@ -118,15 +120,23 @@ class IdentityRules(Struct, frozen=True):
         return _blocks(self.blocked)
 
 
+def _search(regex: str) -> Callable[[str], object]:
+    """Return the search for a pattern; one that a user wrote takes linear time (re2)."""
+    return _OWN_SEARCHES.get(regex) or pattern(regex).search
+
+
 @lru_cache(maxsize=64)
 def _blocks(blocked: tuple[BlockedId, ...]) -> Callable[[str, str], bool]:
     exact = {(entry.id_type, entry.value) for entry in blocked if not entry.regex}
-    searches = [(entry.id_type, pattern(entry.value).search) for entry in blocked if entry.regex]
+    searches = [(entry.id_type, _search(entry.value)) for entry in blocked if entry.regex]
 
     def is_blocked(id_type: str, value: str) -> bool:
         if (None, value) in exact or (id_type, value) in exact:
             return True
-        return any(search(value) is not None for wanted, search in searches if wanted is None or wanted == id_type)
+        for wanted, search in searches:
+            if (wanted is None or wanted == id_type) and search(value) is not None:
+                return True
+        return False
 
     return is_blocked
 

@@ -92,10 +92,6 @@ def _packed(row: bytes | None) -> int:
     return 0 if row is None else pack(*_decode_led(row))
 
 
-def _unpacked(packed: int) -> tuple[int, int]:
-    return packed & ENTITY_MASK, packed >> ENTITY_BITS
-
-
 class IdentityStore:
     """Reads and changes rows, and hands the changes out to be stored."""
 
@@ -195,12 +191,26 @@ class IdentityStore:
         else:
             self.known.discard(key)
 
+    def begin(self, entity: int, key: IdKey, packed: int, record: EntityRecord) -> None:
+        """Put a new entity with its only id, as `grow`, `put_id` and `put_record` do."""
+        for column in (self._survivor, self._into, self._since, self._combination):
+            column.append(0)
+        self.count = entity
+        self._unsaved.ids[key] = packed
+        self._fetched.pop(key, None)
+        self.known.put(key, packed)
+        data = self._unsaved.records[entity] = _encode(record)
+        self._records.put(entity, data)
+
     def prefetch(self, ids: Iterable[ExternalId]) -> None:
         """Read at once which of these ids are known, so that those of a batch need one read and not one each."""
         if self._tables is None:
             return
         wanted: dict[IdKey, None] = {}
+        young = self.known.young
         for one in ids:
+            if (one.id_type, one.value) in young and one.collection == "users":
+                continue
             key = key_of(one.collection, one.id_type, one.value)
             if self.known.get(key) is None and key not in self._fetched and not self._is_unsaved(key):
                 wanted[key] = None
@@ -323,19 +333,20 @@ class IdentityStore:
         self._count_on_disk = self.count
         header = Header(STATE_VERSION, self.count, self.settings)
         rows, self._storing, self._unsaved = self._unsaved, self._unsaved, _Unsaved()
+        ids, records = sorted(rows.ids.items()), sorted(rows.records.items())
         meta = [((key,), data) for key, data in sorted(rows.meta.items()) if data]
         meta.append(((_HEADER_KEY,), _encode(header)))
         return Changes(
             projection=PROJECTION,
             cursor_seq=cursor_seq,
             puts=(
-                (IDS, [(key, _encode(_unpacked(packed))) for key, packed in sorted(rows.ids.items()) if packed]),
-                (ENTITIES, [((entity,), data) for entity, data in sorted(rows.records.items()) if data]),
+                (IDS, [(key, _encode((packed & ENTITY_MASK, packed >> ENTITY_BITS))) for key, packed in ids if packed]),
+                (ENTITIES, [((entity,), data) for entity, data in records if data]),
                 (META, meta),
             ),
             deletes=(
-                (IDS, [key for key, packed in sorted(rows.ids.items()) if not packed]),
-                (ENTITIES, [(entity,) for entity, data in sorted(rows.records.items()) if not data]),
+                (IDS, [key for key, packed in ids if not packed]),
+                (ENTITIES, [(entity,) for entity, data in records if not data]),
                 (META, [(key,) for key, data in sorted(rows.meta.items()) if not data]),
             ),
             cleared=(IDS, ENTITIES) if self._cleared else (),

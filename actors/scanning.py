@@ -115,7 +115,11 @@ def _past(job: Backfill, log: Log, canonical: Canonical, hear: Progress) -> Iter
         states = gather(log, asked.values(), until_seq=until_seq, at_ms=job.at_ms, canonical=canonical, progress=hear)
         while states:  # let go of one form as the other is made: both at once would be twice the size
             entity, mine = states.popitem()
-            rows += [(entity, places[index], asked[index].query.dump(state)) for index, state in mine.items()]
+            rows += [
+                (entity, places[index], asked[index].query.dump(state))
+                for index, state in mine.items()
+                if state is not None
+            ]
     rows.sort(key=_place)
     return rows
 

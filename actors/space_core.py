@@ -234,9 +234,8 @@ class SpaceCore:
         if identity_changes is not None:
             self._identity_due = False
             self.identity.stored(identity_changes)
-        for event in commit.events:
-            self.seen.note(event)
-            self.events.note_event(event)
+        self.seen.note_all(commit.events)
+        self.events.note_events(commit.events)
         if count:
             self._queue.append((commit, group.datas))
             self._queued_events += len(commit.events)
@@ -365,6 +364,7 @@ class SpaceCore:
     def _fold(self, commit: Commit, datas: list[EventData] | None) -> Iterator[None]:
         """Fold what of a commit is not folded yet; yields now and then."""
         partition = self.partition
+        fold_event = partition.fold_event
         after = self.folded_seq
         caused: dict[int, list[AnyFact]] = {}
         rest: list[tuple[int, AnyFact]] = []
@@ -379,10 +379,13 @@ class SpaceCore:
                 continue
             if event.kind:
                 data = datas[place] if datas is not None else decode_data(event.body)
-                partition.fold_event(event, data, caused.get(event.seq, ()))
+                fold_event(event, data, caused.get(event.seq, ()))
             else:
                 partition.fold_erased(event, caused.get(event.seq, ()))
-            self._folded(event.seq)
+            if partition.effects:
+                self._folded(event.seq)
+            else:
+                self.folded_seq = event.seq
             if place % FOLD_SLICE == FOLD_SLICE - 1:
                 yield
         for is_erasing, run in groupby((one for one in rest if one[0] > after), _is_erasing):
@@ -493,37 +496,30 @@ class SpaceCore:
         now_ms = self.clock.now_ms()
         if len(accepted) > 1:
             self.identity.prefetch(one_id for one in accepted for one_id in one.ids)
-        add, resolve = self.seen.add, self.identity.resolve
+        identity, add, append, keep = self.identity, self.seen.add, group.events.append, group.datas.append
+        suppresses = identity.suppresses
         for one in accepted:
-            if self.identity.suppressed_id(one.ids) is not None:
+            if suppresses and identity.suppressed_id(one.ids) is not None:
                 refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
                 continue
             if not add(one.message_id, now_ms):
                 self.duplicates += 1
                 continue
             seq = group.next_seq
-            resolution = resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
-            if resolution.refusal:
-                self.seen.discard((one.message_id,))
-                refused.append(self._refusal(group, one, source, resolution.refusal, resolution.message))
-                continue
-            if resolution.facts:
-                group.facts.extend(resolution.facts)
-            group.events.append(
-                Event(
-                    seq,
-                    one.event_ms,
-                    now_ms,
-                    resolution.profile,
-                    resolution.account,
-                    one.kind,
-                    one.name,
-                    source,
-                    one.message_id,
-                    one.body,
-                )
+            account = 0
+            profile = 0 if one.group is not None else identity.known_profile(one.ids, one.event_ms)
+            if not profile:
+                who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
+                if who.refusal:
+                    self.seen.discard((one.message_id,))
+                    refused.append(self._refusal(group, one, source, who.refusal, who.message))
+                    continue
+                group.facts.extend(who.facts)
+                profile, account = who.profile, who.account
+            append(
+                Event(seq, one.event_ms, now_ms, profile, account, one.kind, one.name, source, one.message_id, one.body)
             )
-            group.datas.append(one.data)
+            keep(one.data)
         if group:
             self._stir()
             await group.durable()

@@ -86,6 +86,17 @@ class ProfileHistory:
         if event.account:
             self.note(event.account, event.seq)
 
+    def note_events(self, events: Sequence[Event]) -> None:
+        """Take down events that follow each other, as `note_event` does each."""
+        if not events:
+            return
+        self._entities.extend([event.profile for event in events if event.profile])
+        self._seqs.extend([event.seq for event in events if event.profile])
+        for event in events:
+            if event.account:
+                self.note(event.account, event.seq)
+        self._last_seq = max(self._last_seq, events[-1].seq)
+
     def pending_changes(self) -> Changes | None:
         """Return everything not yet stored, or None; `stored` has to follow once it is durable.
 

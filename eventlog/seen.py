@@ -11,7 +11,7 @@ milliseconds since the epoch, UTC, and never go back.
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -156,6 +156,12 @@ class SeenIds:
         """Take down where in the log an added id lies, once its event was appended."""
         self._queue.append((event.message_id, event.seq, event.received_ms))
         if len(self._queue) > 2 * RECENT_IDS:
+            self._settle()
+
+    def note_all(self, events: Sequence[Event]) -> None:
+        """Take down events that were appended together, as `note` does each."""
+        self._queue.extend([(event.message_id, event.seq, event.received_ms) for event in events])
+        while len(self._queue) > 2 * RECENT_IDS:
             self._settle()
 
     def replay(self, event: Event) -> None:

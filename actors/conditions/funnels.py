@@ -27,8 +27,8 @@ PRUNE_AT: Final = 64  # records of a stream before old ones are looked for
 # Ours: how many of the newest records of a step are kept, so that no event takes longer than some ten milliseconds
 # however busy its profile is. Funnels of plain counts need none.
 TRAITS_MAX: Final = 10_000  # all are asked again when a trait changes
-ROUND_MAX: Final = 1_000  # all are asked again with each event, or as time passes
-PAIRS_MAX: Final = 250  # and each with each
+ROUND_MAX: Final = 5_000  # all are asked again with each event, or as time passes
+PAIRS_MAX: Final = 2_000  # and each with each: some 0.2 s an event for who has so many
 
 
 class FunnelState:
