@@ -29,6 +29,7 @@ QUERIES = {
     "spent": "event('A').sum(property('x')) >= 10 AND NOT event('B').within(1 days).count() >= 1",
     "not b": "event('A').where(NOT event('B').within(parent: 1 hours).count() >= 1).count() >= 1",
     "nobody's": "NOT event('C').count() >= 1",
+    "just spent": "event('A').within(1 hours).sum(property('x')) >= 1",
     "of them": "audience('twice') AND trait('plan') = 'pro'",
 }
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,6 @@ class Scanned(Room):
 @asynccontextmanager
 async def scanned(folder: Path) -> AsyncIterator[Scanned]:
     """Open a room with some history in it."""
-
     opened: list[SqliteLog] = []
 
     async def reopen() -> Log:
