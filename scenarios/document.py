@@ -238,17 +238,17 @@ class _Reader:
 
     def pairs(self, node: yaml.MappingNode, path: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
         """Return a mapping's keys as text, with the nodes of key and value; each key once."""
-        self.loader.flatten_mapping(node)  # `<<` of YAML
-        seen: set[str] = set()
-        pairs: list[tuple[str, yaml.Node, yaml.Node]] = []
-        for key_node, value in node.value:
+        own: set[str] = set()
+        for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.wrong(key_node, path, "found a key that is no text")
-            if key_node.value in seen:
+            if key_node.value in own:
                 raise self.wrong(key_node, _join(path, key_node.value), "given twice")
-            seen.add(key_node.value)
-            pairs.append((key_node.value, key_node, value))
-        return pairs
+            own.add(key_node.value)
+        self.loader.flatten_mapping(node)  # `<<` of YAML: what is merged comes first, and what stands here overrides it
+        last = {key_node.value: (key_node, value) for key_node, value in node.value}
+        node.value = list(last.values())  # an alias reads this node again
+        return [(key_node.value, key_node, value) for key_node, value in node.value]
 
     def wrong(self, node: yaml.Node, path: str, what: str) -> Problems:
         """Return one problem, to be raised."""

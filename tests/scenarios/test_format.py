@@ -215,3 +215,15 @@ def test_a_key_is_the_name_in_snake_case(name: str, key: str) -> None:
 
 def test_a_scenario_needs_nothing_but_a_title() -> None:
     assert loads("scenario: x\n").scenario == Scenario(scenario="x")
+
+
+def test_what_stands_beside_a_yaml_merge_overrides_it() -> None:
+    loaded = loads(
+        "scenario: x\naudiences:\n  - &a {name: One, query: \"trait('a') = 1\"}\n"
+        "  - &b {<<: *a, name: Two}\n  - {<<: *b, name: Three}\n"
+    )
+    assert [(one.name, one.query) for one in loaded.scenario.audiences] == [
+        ("One", "trait('a') = 1"),
+        ("Two", "trait('a') = 1"),
+        ("Three", "trait('a') = 1"),
+    ]
