@@ -3,7 +3,7 @@
 What a process finds goes to a file without a name in the data directory, and is handed on only once all of it is there:
 a process that dies half-way leaves nothing behind and is started again, so nothing is counted twice; and the file goes
 by itself, however the daemon ends. Few run at a time, the others wait in order. Who is cancelled kills its process; a
-process whose daemon is gone notices that its input has ended.
+process whose daemon is gone notices that its input has ended. A small log is scanned at once, in a thread.
 """
 
 import os
@@ -34,6 +34,7 @@ from eventlog.sqlite_errors import our_errors
 
 BACKFILLS_MAX: Final = 1  # that run at a time, of all spaces
 QUESTIONS_MAX: Final = 2
+HERE_ENTRIES_MAX: Final = 10_000  # of a log that a thread goes through in less time than a process takes to start
 TRIES: Final = 3  # of a job whose process died
 SILENT_S_MAX: Final = 60.0  # without a heartbeat, which comes ten times a second: then it hangs
 LINE_BYTES_MAX: Final = 64 * 1024
@@ -45,7 +46,9 @@ log = structlog.get_logger("turnout.scans")
 class ScanProcesses:
     """Scans of logs that lie in files, each in a process of its own (see `actors.scanning.Scans`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, here_entries_max: int = HERE_ENTRIES_MAX) -> None:
+        """Scan up to so many entries of a log in a thread."""
+        self._here_entries_max = here_entries_max
         self._backfills = anyio.CapacityLimiter(BACKFILLS_MAX)
         self._questions = anyio.CapacityLimiter(QUESTIONS_MAX)
         self.pids: set[int] = set()  # of those that run
@@ -55,7 +58,7 @@ class ScanProcesses:
         self, store: Log, job: Job, canonical: "array[int]", hear: Progress = unheard
     ) -> AsyncIterator[Iterable[Page]]:
         """Scan, then lend the rows while the block lasts."""
-        if not isinstance(store, SqliteLog):
+        if not isinstance(store, SqliteLog) or job.until_seq <= self._here_entries_max:
             async with HERE.run(store, job, canonical, hear) as pages:
                 yield pages
             return

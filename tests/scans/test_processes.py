@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 class Scanned(Room):
     """A room whose space has its log scanned by processes."""
 
-    scans = ScanProcesses()
+    scans = ScanProcesses(here_entries_max=0)
 
     async def _run(self, space: Space, ended: anyio.Event, backfills: bool) -> None:
         space.scans = self.scans
@@ -55,7 +55,7 @@ async def scanned(folder: Path) -> AsyncIterator[Scanned]:
         return opened[-1]
 
     here = Scanned(reopen)
-    here.scans = ScanProcesses()
+    here.scans = ScanProcesses(here_entries_max=0)
     async with anyio.create_task_group() as tasks:
         await here.start(tasks)
         for n in range(60):
@@ -166,7 +166,7 @@ async def test_what_cannot_be_read_is_told_and_not_tried_again(tmp_path: Path) -
         broken.write_bytes(b"no log at all" * 1000)
         assert isinstance(log, SqliteLog)
         log.path, path = broken, log.path
-        job = Question((), (), at_ms=0, until_seq=0)
+        job = Question((), (), at_ms=0, until_seq=1)
         with pytest.raises(LogError, match="not a database"):
             async with here.scans.run(log, job, array("I", [0])):
                 pass
