@@ -28,7 +28,7 @@ from actors.destinations_state import GONE, Destinations
 from actors.space_api import SpaceApi
 from eventlog.clock import Clock
 from eventlog.entries import AnyFact
-from eventlog.errors import ConfigError, InvalidError, NotFoundError
+from eventlog.errors import ConfigError, InvalidError, LogError, NotFoundError
 from eventlog.log import DELIVERIES, Changes, Log
 
 RESTART_FIRST_S: Final = 1.0
@@ -144,10 +144,17 @@ class Deliveries:
         With `requests` they go on there and may take time: see `in_flight` and `under_way`.
         """
         await self._align()
-        due = [await actor.step(now_ms, requests) for actor in list(self._actors.values())]
+        due = [await self._step(one, now_ms, requests) for one in list(self._actors)]
         if self._seen_version != self.destinations.version:
             return await self.step(now_ms, requests)  # a connection was finished with
         return min((one for one in due if one is not None), default=None)
+
+    async def _step(self, destination_id: str, now_ms: int, requests: TaskGroup | None) -> int | None:
+        try:
+            return await self._actors[destination_id].step(now_ms, requests)
+        except LogError:  # nobody knows what was stored: it is made anew, as a daemon does
+            del self._actors[destination_id]
+            raise
 
     @property
     def in_flight(self) -> int:

@@ -1,26 +1,28 @@
 """Chaos: a scenario with random faults must end as it does without them.
 
-Only faults that change nothing in the end are added: the process dies between two steps, right after or in the middle
-of any write; messages come twice (one `messageId`); destinations fail for a while, or their requests or answers are
-lost; the disk is full for minutes in which nobody changes a definition; clients' clocks are wrong. Delays and another
-order of messages are left to the scenario: they may rightly change who merges with whom and what was known when.
-
-Compared are all memberships with since when (but after a full disk), all traits, and what each destination believes
-once every delivery has come to rest. A failure is a scenario again, with its faults as steps: `calm` takes them out.
+What is drawn stands in `chaos_faults`. Compared are all memberships with since when, all traits, every change in the
+log, and what each destination believes once every delivery has come to rest; where something was known later than
+without faults (a full disk, a message that came late) nothing is said of since when. A failure is a scenario again,
+with its faults as steps.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from random import Random
 from time import monotonic
 from typing import Any, Final
 
 import anyio
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from actors.space import Space
+from eventlog.entries import Entered, Exited, TraitComputed
 from eventlog.errors import TurnoutError
-from eventlog.instants import instant_ms, iso
+from eventlog.instants import iso
+from scenarios.chaos_faults import FULL_S, MOVED, SKEW, calm, chaotic, is_harmless, is_late, pinned
 from scenarios.expectations import Failure
 from scenarios.format import Expect, Fault, Scenario, Step, dumps, listed, load, offset_text
 from scenarios.runner import Outcome, Report, files_of, run_to_end
@@ -28,15 +30,8 @@ from scenarios.shrink import shrink
 from scenarios.world import SimulatedWorld
 
 REST_MS: Final = 2 * 86_400_000  # after the end: longer than a delivery is tried
-FAULTS_MAX: Final = 6  # added to a run
-WRITES_MAX: Final = 12  # of a few steps: a crash within so many writes from here
-FAILS_MIN: Final = (1, 30)  # how many minutes a destination fails
-FULL_S: Final = (10, 300)  # how many seconds the disk is full
-SKEW_S_MAX: Final = 86_400  # how wrong a client's clock is
-AGAIN_MS_MAX: Final = 3_600_000  # a message comes again within the hour, well within the window of message ids
-STATUSES: Final = (500, 503, 408, 429)
 SHRINK_S: Final = 30.0  # somebody waits
-FOREVER_MS: Final = 1 << 60
+RUNS_A_PROCESS: Final = 200  # below it a process costs more than it saves
 
 _NO_EFFECT: Final = (False, None)
 
@@ -55,147 +50,6 @@ class Shown(Struct, frozen=True):
     seed: int
     scenario: Scenario
     differences: tuple[Difference, ...]
-
-
-# -- faults ------------------------------------------------------------------------------------------------------------
-
-
-def pinned(scenario: Scenario) -> Scenario:
-    """Return the scenario without expectations, its messages with their ids and times, so that steps can be put in."""
-    steps = []
-    for index, step in enumerate(scenario.steps):
-        at_ms = scenario.at_ms(step.at)
-        messages = []
-        for place, message in enumerate(listed(step.send)):
-            full = dict(message)
-            if full.get("messageId") is None:
-                full["messageId"] = f"step-{index}-{place}"
-            if full.get("timestamp") is None and full.get("originalTimestamp") is None:
-                full["timestamp"] = iso(at_ms)
-            messages.append(full)
-        steps.append(replace(step, at=iso(at_ms), send=tuple(messages), expect=()))
-    return replace(scenario, steps=tuple(steps))
-
-
-def calm(scenario: Scenario) -> Scenario:
-    """Return the scenario without its harmless faults and without the second copies of messages."""
-    steps = []
-    seen_ms: dict[Any, int] = {}
-    for step in scenario.steps:
-        at_ms = scenario.at_ms(step.at)
-        messages = []
-        for message in listed(step.send):
-            name = message.get("messageId")
-            if name is None or at_ms - seen_ms.get(name, -FOREVER_MS) > AGAIN_MS_MAX:
-                messages.append(_unskewed(message))
-                seen_ms[name] = at_ms
-        faults = tuple(fault for fault in listed(step.fault) if not _is_harmless(fault))
-        steps.append(replace(step, fault=faults, send=tuple(messages)))
-    return replace(scenario, steps=tuple(steps))
-
-
-def _is_harmless(fault: Fault) -> bool:
-    ends = fault.destination is None or fault.for_ is not None
-    return ends and fault.duplicate is None and fault.delay is None
-
-
-def _unskewed(message: dict[str, Any]) -> dict[str, Any]:
-    skew = message.get("context", {}).get("chaosSkewSeconds") if isinstance(message.get("context"), dict) else None
-    original_ms = instant_ms(str(message.get("originalTimestamp", "")))
-    if skew is None or original_ms is None:  # shrinking may have taken the instant away: nothing is left to be skewed
-        return message
-    plain = {key: value for key, value in message.items() if key not in ("sentAt", "originalTimestamp")}
-    plain["timestamp"] = iso(original_ms - skew * 1000)
-    context = {key: value for key, value in message["context"].items() if key != "chaosSkewSeconds"}
-    return {**plain, "context": context} if context else {key: plain[key] for key in plain if key != "context"}
-
-
-def chaotic(scenario: Scenario, seed: int) -> Scenario:
-    """Return a pinned scenario with random harmless faults."""
-    random = Random(seed)  # noqa: S311 - reproducible, not secret
-    faults = [fault for step in scenario.steps for fault in listed(step.fault)]
-    late = any(fault.delay is not None or fault.disk_full is not None for fault in faults)
-    with_disk = not late and random.random() < 0.25
-    steps = list(scenario.steps)
-    if not late and not with_disk and random.random() < 0.5:
-        steps = [_skewed(scenario, step, random) for step in steps]
-    if "dedupeWindow" not in scenario.settings and not late:
-        steps = list(_doubled(scenario, steps, random))
-    failing = {fault.destination for fault in faults}
-    names = [one.name for one in scenario.destinations if one.name not in failing]
-    for _ in range(random.randint(1, FAULTS_MAX)):
-        place = random.randrange(len(steps) + 1) if steps else 0
-        at = steps[place].at if place < len(steps) else steps[-1].at if steps else scenario.start
-        steps.insert(place, Step(at=at, fault=_fault(random, names)))
-    if with_disk:
-        steps = _with_full_disk(scenario, steps, random)
-    return replace(scenario, steps=tuple(steps))
-
-
-def _fault(random: Random, names: list[str]) -> Fault:
-    kinds = ["crash", "crash_after", "crash_in", *(["status", "lost"] if names else [])]
-    match random.choice(kinds):
-        case "crash":
-            return Fault(crash=True)
-        case "crash_after":
-            return Fault(crash_after=random.randint(1, WRITES_MAX))
-        case "crash_in":
-            return Fault(crash_in=random.randint(1, WRITES_MAX))
-        case "status":
-            for_ = f"{random.randint(*FAILS_MIN)}m"
-            return Fault(destination=random.choice(names), status=random.choice(STATUSES), for_=for_)
-    for_ = f"{random.randint(*FAILS_MIN)}m"
-    return Fault(destination=random.choice(names), lost=random.choice(("requests", "answers")), for_=for_)
-
-
-def _skewed(scenario: Scenario, step: Step, random: Random) -> Step:
-    """Return the step with some clients' clocks wrong; the server corrects them by `sentAt`."""
-    at_ms = scenario.at_ms(step.at)
-    messages = []
-    for message in listed(step.send):
-        when = message.get("timestamp")
-        when_ms = instant_ms(when) if isinstance(when, str) else None
-        times = message.keys() & {"sentAt", "originalTimestamp", "receivedAt"}
-        context = message.get("context", {})
-        if when_ms is not None and not times and isinstance(context, dict) and random.random() < 0.3:
-            skew_s = random.randint(-SKEW_S_MAX, SKEW_S_MAX)
-            rest = {key: value for key, value in message.items() if key != "timestamp"}
-            sent = {"sentAt": iso(at_ms + skew_s * 1000), "originalTimestamp": iso(when_ms + skew_s * 1000)}
-            message = {**rest, **sent, "context": {**context, "chaosSkewSeconds": skew_s}}
-        messages.append(message)
-    return replace(step, send=tuple(messages))
-
-
-def _doubled(scenario: Scenario, steps: list[Step], random: Random) -> Iterator[Step]:
-    """Yield the steps; some messages come again, in their step or soon after."""
-    again: list[tuple[int, dict[str, Any]]] = []
-    for step in steps:
-        at_ms = scenario.at_ms(step.at)
-        again = [(until_ms, message) for until_ms, message in again if until_ms >= at_ms]
-        messages = list(listed(step.send))
-        for message in listed(step.send):
-            if random.random() < 0.1 and "sentAt" not in message:
-                messages.append(message)
-            elif random.random() < 0.1 and "sentAt" not in message:
-                again.append((at_ms + AGAIN_MS_MAX, message))
-        if again and random.random() < 0.5:
-            messages.append(again.pop(random.randrange(len(again)))[1])
-        yield replace(step, send=tuple(messages))
-
-
-def _with_full_disk(scenario: Scenario, steps: list[Step], random: Random) -> list[Step]:
-    """Return the steps with minutes of a full disk in which no definition is changed, if there are such."""
-    changing = [
-        scenario.at_ms(step.at)
-        for step in steps
-        if any((step.define, step.edit, step.delete, step.connect, step.disconnect)) or step.fault != ()
-    ]
-    place = random.randrange(len(steps))
-    at_ms = scenario.at_ms(steps[place].at)
-    seconds = random.randint(*FULL_S)
-    if any(at_ms <= one <= at_ms + 1000 * seconds for one in changing):
-        return steps
-    return [*steps[:place], Step(at=steps[place].at, fault=Fault(disk_full=f"{seconds}s")), *steps[place:]]
 
 
 # -- how it ends -------------------------------------------------------------------------------------------------------
@@ -223,18 +77,64 @@ def _rested(scenario: Scenario) -> Scenario:
 
 
 async def standing(world: SimulatedWorld) -> dict[str, Any]:
-    """Return all memberships with since when, and all traits."""
+    """Return all memberships with since when, all traits, and how the log tells of them."""
     space = world.space
     found: dict[str, Any] = {}
+    names = _Names(space)
     for view in space.definitions():
         if view.definition.kind == "audience":
             rows = await space.members(view.definition.key)
-            found[f"members.{view.definition.key}"] = sorted((space.name_of(one), since) for one, since in rows)
+            found[f"members.{view.definition.key}"] = sorted((names.of(one), since) for one, since in rows)
     for entity in range(1, space.everyone().stop):
         if space.ids_of(entity):
             rows_ = await space.traits_of(entity)
-            found[f"traits.{space.name_of(entity)}"] = {row.key: row.value for row in rows_}
+            found[f"traits.{names.of(entity)}"] = {row.key: row.value for row in rows_}
+    await _told(space, names, found)
     return found
+
+
+class _Names:
+    """How entities are named, whatever came first."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._names: dict[int, str] = {}
+
+    def of(self, entity: int) -> str:
+        """Return an entity's user_id or group_id, else the least of its ids."""
+        if entity not in self._names:
+            ids = [(one.id_type, one.value) for one in self._space.ids_of(entity)]
+            named = [value for id_type, value in ids if id_type in ("user_id", "group_id")]
+            self._names[entity] = min(named) if named else min((f"{one}:{value}" for one, value in ids), default="")
+        return self._names[entity]
+
+
+async def _told(space: Space, names: _Names, found: dict[str, Any]) -> None:
+    """Add the changes that the log tells of, by whom, and where they contradict each other or what stands."""
+    stands: dict[int, dict[int, Any]] = {}
+    told: dict[str, list[tuple[str, str, Any]]] = {}
+    wrong = []
+    for _, facts in space.log.read_facts():
+        for seq, fact in facts:
+            if not isinstance(fact, Entered | Exited | TraitComputed):
+                continue
+            value = fact.value if isinstance(fact, TraitComputed) else isinstance(fact, Entered) or None
+            values = stands.setdefault(fact.definition, {})
+            if values.get(fact.entity) == value and type(values.get(fact.entity)) is type(value):
+                wrong.append(f"{type(fact).__name__} twice: definition {fact.definition}, entry {seq}")
+            values[fact.entity] = value
+            told.setdefault(names.of(fact.entity), []).append((iso(fact.at_ms), str(fact.definition), value))
+    for view in space.definitions():
+        number = view.definition.number
+        if view.definition.kind == "audience" and view.status == "Live":
+            there = {entity for entity, _ in await space.members(view.definition.key)}
+            if there != {entity for entity, value in stands.get(number, {}).items() if value}:
+                wrong.append(f"the log tells of other members of {view.definition.key} than it has")
+        elif view.status != "Disabled" and view.status != "Live":
+            wrong.append(f"{view.definition.key} is {view.status}")
+    if wrong:
+        found["wrong"] = wrong
+    found.update({f"changes.{name}": sorted(changes, key=repr) for name, changes in told.items()})
 
 
 def believed(world: SimulatedWorld) -> dict[str, Any]:
@@ -257,9 +157,11 @@ def believed(world: SimulatedWorld) -> dict[str, Any]:
 
 
 def _undated(ending: dict[str, Any]) -> dict[str, Any]:
-    """Return an ending without since when: after a full disk it is when the message came again."""
+    """Return an ending without what rests on when something was known."""
     return {
-        key: [(name, 0) for name, _ in value] if key.startswith("members.") else value for key, value in ending.items()
+        key: [(name, 0) for name, _ in value] if key.startswith("members.") else value
+        for key, value in ending.items()
+        if not key.startswith("changes.")
     }
 
 
@@ -275,7 +177,9 @@ async def _differences(scenario: Scenario) -> tuple[Difference, ...]:
 def _compared(one: dict[str, Any], other: dict[str, Any], tried: Scenario) -> tuple[Difference, ...]:
     if "broken" in one:
         return ()  # it does not go without faults either
-    if any(fault.disk_full is not None for step in tried.steps for fault in listed(step.fault)):
+    if "wrong" in other:
+        return (Difference("wrong", [], other["wrong"]),)
+    if is_late(tried):
         one, other = _undated(one), _undated(other)
     keys = sorted(one.keys() | other.keys())
     return tuple(
@@ -291,34 +195,49 @@ def seed_of(scenario: Scenario, run: int) -> int:
     return scenario.seed * 1_000_003 + run
 
 
-async def _first_difference(scenario: Scenario, runs: int) -> tuple[int, Scenario] | None:
+class Found(Struct, frozen=True):
+    """A run that ends differently: its number (-1: by its own faults alone), its seed, and its scenario."""
+
+    run: int
+    seed: int
+    scenario: Scenario
+
+
+async def _first_difference(scenario: Scenario, runs: Sequence[int]) -> Found | None:
     base = pinned(scenario)
-    if any(_is_harmless(fault) for step in base.steps for fault in listed(step.fault)):
+    if any(is_harmless(fault) for step in base.steps for fault in listed(step.fault)) or calm(base) != base:
         if await _differences(base):
-            return scenario.seed, base
+            return Found(-1, scenario.seed, base)
         base = calm(base)
     ends = await _ending(base)
-    for run in range(runs):
+    for run in runs:
         seed = seed_of(scenario, run)
         tried = chaotic(base, seed)
         if _compared(ends, await _ending(tried), tried):
-            return seed, tried
+            return Found(run, seed, tried)
     return None
+
+
+def first_difference(scenario: Scenario, runs: Sequence[int]) -> Found | None:
+    """Return the first of these runs of a scenario that ends differently, or None."""
+    return anyio.run(_first_difference, scenario, runs, backend_options={"use_uvloop": True})
 
 
 def chaos(scenario: Scenario, runs: int) -> Shown | None:
     """Run a scenario with random faults; return the first run that ends differently, made small, or None."""
-    found = anyio.run(_first_difference, scenario, runs, backend_options={"use_uvloop": True})
-    if found is None:
-        return None
-    seed, failing = found
+    found = first_difference(scenario, range(runs))
+    return None if found is None else shown_small(found)
+
+
+def shown_small(found: Found) -> Shown:
+    """Return a run that ends differently, made small."""
     until = monotonic() + SHRINK_S
 
     def fails(smaller: Scenario) -> bool:
         return monotonic() < until and bool(differences(smaller))
 
-    small = shrink(failing, fails)
-    return Shown(seed, small, differences(small))
+    small = shrink(found.scenario, fails)
+    return Shown(found.seed, small, differences(small))
 
 
 def with_ending(shown: Shown) -> Scenario:
@@ -332,22 +251,67 @@ def with_ending(shown: Shown) -> Scenario:
     return replace(shown.scenario, steps=(*steps, replace(last, expect=Expect(members=members))))
 
 
-def chaos_paths(paths: list[Path], runs: int, *, seed: int | None = None) -> Report:
-    """Run all scenarios in files and folders with random faults."""
-    return Report(tuple(_chaos_file(file, runs, seed) for file in files_of(paths)))
+class _Task(Struct, frozen=True):
+    """Some runs of a file's scenario."""
+
+    file: Path
+    runs: tuple[int, ...]
+    seed: int | None
 
 
-def _chaos_file(file: Path, runs: int, seed: int | None) -> Outcome:
+def chaos_paths(
+    paths: list[Path], runs: int, *, seed: int | None = None, verbose: bool = False, jobs: int | None = None
+) -> Report:
+    """Run all scenarios in files and folders with random faults.
+
+    Args:
+        paths: files and folders.
+        runs: how often each is run.
+        seed: used instead of each scenario's own.
+        verbose: keep a trail of what was drawn.
+        jobs: how many processes; None for as many as pay. The outcome is the same.
+    """
+    files = files_of(paths)
+    total = len(files) * runs
+    workers = min(jobs or os.cpu_count() or 1, 1 + total // RUNS_A_PROCESS) if jobs != 1 else 1
+    parts = -(-workers // max(1, len(files)))  # a file alone is shared, too
+    tasks = [_Task(file, tuple(range(part, runs, parts)), seed) for file in files for part in range(parts)]
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            found = list(pool.map(_run_task, tasks))
+    else:
+        found = [_run_task(task) for task in tasks]
+    first: dict[Path, Found | str | None] = dict.fromkeys(files)
+    for task, one in zip(tasks, found, strict=True):
+        known = first[task.file]
+        if isinstance(one, str) or (one is not None and (not isinstance(known, Found) or one.run < known.run)):
+            first[task.file] = one
+    return Report(tuple(_outcome(file, one, runs, seed, verbose=verbose) for file, one in first.items()))
+
+
+def _loaded(file: Path, seed: int | None) -> Scenario:
+    scenario = load(file).scenario
+    return scenario if seed is None else replace(scenario, seed=seed)
+
+
+def _run_task(task: _Task) -> Found | str | None:
+    """Return the first run that ends differently; a text where the file is no scenario."""
     try:
-        scenario = load(file).scenario
+        return first_difference(_loaded(task.file, task.seed), task.runs)
     except (TurnoutError, OSError) as error:
-        failure = Failure(step=-1, at="", expected="a scenario", actual=str(error), path="")
+        return str(error)
+
+
+def _outcome(file: Path, found: Found | str | None, runs: int, seed: int | None, *, verbose: bool) -> Outcome:
+    if isinstance(found, str):
+        failure = Failure(step=-1, at="", expected="a scenario", actual=found, path="")
         return Outcome(str(file), file.stem, passed=False, failures=(failure,))
-    if seed is not None:
-        scenario = replace(scenario, seed=seed)
-    shown = chaos(scenario, runs)
-    if shown is None:
-        return Outcome(str(file), scenario.scenario, passed=True)
+    scenario = _loaded(file, seed)
+    last = runs - 1 if found is None else found.run
+    trail = _drawn(scenario, range(last + 1)) if verbose else ()
+    if found is None:
+        return Outcome(str(file), scenario.scenario, passed=True, trail=trail)
+    shown = shown_small(found)
     at = iso(scenario.start_ms)
     failures = tuple(
         Failure(step=-1, at=at, expected=one.calm, actual=one.chaos, path=f"chaos (seed {shown.seed}): {one.where}")
@@ -355,7 +319,35 @@ def _chaos_file(file: Path, runs: int, seed: int | None) -> Outcome:
     )
     comment = f"Found by chaos in {file.name}, seed {shown.seed}: `turnout simulate --chaos 1` shows it again."
     lines = dumps(_short(with_ending(shown)), comment=comment).splitlines()
-    return Outcome(str(file), scenario.scenario, passed=False, failures=failures, trail=tuple(lines))
+    return Outcome(str(file), scenario.scenario, passed=False, failures=failures, trail=(*trail, *lines))
+
+
+def _drawn(scenario: Scenario, runs: range) -> tuple[str, ...]:
+    """Return of each run its seed and its faults, a line each."""
+    base = calm(pinned(scenario))
+    lines = []
+    for run in runs:
+        seed = seed_of(scenario, run)
+        lines.append(f"{scenario.scenario}: run {run}, seed {seed}: {'; '.join(drawn(base, chaotic(base, seed)))}")
+    return tuple(lines)
+
+
+def drawn(base: Scenario, tried: Scenario) -> list[str]:
+    """Return what was drawn in a run, in words."""
+    steps = [step for step in tried.steps if step not in base.steps]
+    said = [f"{iso(tried.at_ms(step.at))} {_in_words(fault)}" for step in steps for fault in listed(step.fault)]
+    said += [f"{iso(tried.at_ms(step.at))} the same in other words" for step in steps for _ in listed(step.edit)]
+    sent = [message for step in tried.steps for message in listed(step.send)]
+    counts = {
+        "come again": len(sent) - sum(len(listed(step.send)) for step in base.steps),
+        "come late": sum(MOVED in (message.get("context") or {}) for message in sent),
+        "by a wrong clock": sum(SKEW in (message.get("context") or {}) for message in sent),
+    }
+    return said + [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def _in_words(fault: Fault) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in msgspec.to_builtins(fault).items())
 
 
 def _short(scenario: Scenario) -> Scenario:

@@ -87,7 +87,7 @@ def simulate(
     if chaos is not None:
         from scenarios.chaos import chaos_paths
 
-        outcome = chaos_paths(paths, chaos, seed=seed)
+        outcome = chaos_paths(paths, chaos, seed=seed, verbose=verbose, jobs=jobs)
     else:
         outcome = run_paths(paths, seed=seed, verbose=verbose, jobs=jobs)
     if report == "json":

@@ -259,6 +259,8 @@ class SimulatedWorld:
         try:
             if not self.receiver.is_slow:
                 return await self.deliveries.step(now_ms)
+            while self._requests is None:  # the process has only just been started
+                await anyio.lowlevel.checkpoint()
             while True:
                 due_ms = await self.deliveries.step(now_ms, self._requests)
                 while self.deliveries.under_way > self.receiver.holding:
