@@ -1,7 +1,7 @@
 """What chaos draws: faults that may change nothing in the end, put into a scenario, and taken out of it again.
 
 - The process dies between two steps, right after or in the middle of any write (a definition's, a merge's, a
-  checkpoint's too), stops in order, or stores what stands and lets it leave memory.
+  checkpoint's too), is down while nobody sends, stops in order, or stores what stands and lets it leave memory.
 - The disk has no room for one write, or for minutes in which nobody changes a definition.
 - Destinations fail, are slow or hang for a while; their requests or answers are lost.
 - Messages come twice (one `messageId`); clients' clocks are wrong; messages come late and in another order, where that
@@ -198,7 +198,9 @@ def chaotic(scenario: Scenario, seed: int) -> Scenario:
     names = [one.name for one in scenario.destinations if one.name not in failing]
     for _ in range(random.randint(1, FAULTS_MAX)):
         place = random.randrange(len(steps) + 1) if steps else 0
-        steps.insert(place, Step(at=_time_before(scenario, steps, place, random), fault=_fault(random, names)))
+        at = _time_before(scenario, steps, place, random)
+        gap_s = (scenario.at_ms(steps[place].at) - scenario.at_ms(at)) // 1000 if place < len(steps) else 0
+        steps.insert(place, Step(at=at, fault=_fault(random, names, 0 if late or with_disk else gap_s)))
     if with_disk:
         steps = _with_full_disk(scenario, steps, random)
     return replace(scenario, steps=tuple(steps))
@@ -213,12 +215,15 @@ def _time_before(scenario: Scenario, steps: list[Step], place: int, random: Rand
     return iso(least_ms + random.randrange((most_ms - least_ms) // 1000 + 1) * 1000)
 
 
-def _fault(random: Random, names: list[str]) -> Fault:
-    kinds = ["crash", "crash_after", "crash_in", "restart", "checkpoint", "full_in"]
+def _fault(random: Random, names: list[str], gap_s: int) -> Fault:
+    """Return a fault; `gap_s`: so long nobody sends anything."""
+    kinds = ["crash", "crash_after", "crash_in", "restart", "checkpoint", "full_in", *["down"] * (gap_s > 0)]
     if names:
         kinds += ["status", "lost", "slow"]
     kind = random.choice(kinds)
     match kind:
+        case "down":
+            return Fault(down=f"{random.randint(1, gap_s)}s")
         case "crash" | "restart" | "checkpoint":
             return msgspec.convert({kind: True}, Fault)
         case "crash_after" | "crash_in" | "full_in":
@@ -451,8 +456,8 @@ def _restated(scenario: Scenario, steps: list[Step], random: Random) -> list[Ste
     """Return the steps with definitions edited to say the same in other words."""
     said = _Said()
     found: list[Step] = []
-    for place, step in enumerate(steps):
-        if place and said.queries and random.random() < 0.3:
+    for place in range(len(steps) + 1):
+        if place and said.queries and random.random() < 0.4:
             key = random.choice(list(said.queries))
             kind, entity_type, query = said.queries[key]
             meaning = _meaning((kind, entity_type, query))
@@ -460,9 +465,11 @@ def _restated(scenario: Scenario, steps: list[Step], random: Random) -> list[Ste
             if meaning is not None:
                 spec = EditSpec(key=key, query=print_query(_with_since(meaning, since_ms)))
                 edit = Edit(audience=spec) if kind == "audience" else Edit(trait=spec)
-                again = Step(at=_time_before(scenario, [*found, *steps[place:]], len(found), random), edit=edit)
+                at = _time_before(scenario, [*found, *steps[place:]], len(found), random)
+                again = Step(at=at, edit=edit)
                 found.append(again)
                 said.hear(again)
-        found.append(step)
-        said.hear(step)
+        for step in steps[place : place + 1]:
+            found.append(step)
+            said.hear(step)
     return found

@@ -180,8 +180,8 @@ class Delay(_Part, frozen=True):
 
 
 _FAULTS: Final = (
-    *("crash", "crash_after", "crash_in", "restart", "checkpoint", "full_in", "status", "lost", "slow", "duplicate"),
-    *("delay", "disk_full"),
+    *("crash", "crash_after", "crash_in", "restart", "down", "checkpoint", "full_in", "status", "lost", "slow"),
+    *("duplicate", "delay", "disk_full"),
 )
 
 
@@ -192,6 +192,7 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
     crash_after: int | None = None  # it dies right after its nth write from here, before anybody is told
     crash_in: int | None = None  # it dies in the middle of its nth write from here: the write is torn
     restart: bool = False  # it stops in order and starts again
+    down: str | None = None  # it dies here, and starts again only after so long
     checkpoint: bool = False  # what stands is stored, and leaves memory until it is needed again
     full_in: int | None = None  # the disk has no room for its nth write from here; whoever asked does it again
     destination: str | None = None  # answers every request with `status`
@@ -220,7 +221,7 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
             raise ValueError(f"status {self.status}: expected an HTTP status from 100 to 599")
         if self.duplicate is not None:
             _probability("duplicate", self.duplicate)
-        for text in (self.for_, self.slow, self.disk_full):
+        for text in (self.for_, self.down, self.slow, self.disk_full):
             if text is not None:
                 duration_ms(text)
 

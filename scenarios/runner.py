@@ -177,7 +177,7 @@ class _Run:
             await world.add_destination(spec)
         for moment in timeline(self.scenario):
             self._moment = moment
-            if moment.at_ms != world.clock.now_ms():
+            if moment.at_ms > world.clock.now_ms():  # the process may have been down until later
                 await world.survived(partial(world.move_to, moment.at_ms))
             await self._one(world, moment.action)
             if self._trail is not None:
@@ -198,7 +198,7 @@ class _Run:
                 await world.survived(partial(world.send, message, source))
                 await world.survived(world.folded)
             case Attempt(message=message, source=source):
-                await world.attempt(message, source)
+                await world.survived(partial(world.attempt, message, source))
             case Fault():
                 await world.fault(action)
             case Check():

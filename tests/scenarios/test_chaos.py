@@ -98,7 +98,19 @@ def test_the_same_seed_gives_the_same_faults_and_calm_takes_them_out() -> None:
         kinds |= {"edit" for step in tried.steps if step.edit}
         for _, message in sent_in(tried):
             kinds |= message.get("context", {}).keys()
-    faults = {"crash", "crash_after", "crash_in", "restart", "checkpoint", "full_in", "disk_full", "edit", SKEW, MOVED}
+    faults = {
+        "crash",
+        "crash_after",
+        "crash_in",
+        "down",
+        "restart",
+        "checkpoint",
+        "full_in",
+        "disk_full",
+        "edit",
+        SKEW,
+        MOVED,
+    }
     assert kinds == faults | {"destination", "status", "lost", "slow", "for_"}
 
 
