@@ -13,7 +13,7 @@ import hmac
 from array import array
 from collections.abc import Callable, Iterable, Sequence, Set
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
@@ -78,6 +78,22 @@ class Resolution(Struct, frozen=True, gc=False):
     message: str = ""
 
 
+class Identified(Protocol):
+    """What is read of a call that was let in."""
+
+    @property
+    def ids(self) -> tuple[ExternalId, ...]:
+        """What it says about a user."""
+
+    @property
+    def group(self) -> ExternalId | None:
+        """The account of a group call."""
+
+    @property
+    def event_ms(self) -> int:
+        """When it happened."""
+
+
 class Identity:
     """The identity graph of one space: resolves ids, applies facts, answers who is who (`identity_past.WhoIsWho`)."""
 
@@ -116,28 +132,41 @@ class Identity:
     ) -> Resolution:
         """Return who an event with these ids is from. What that changes is in force at once."""
         ids = tuple(ids)
-        profile = self.known_profile(ids, event_ms)
+        profile = self._known_profile(ids, event_ms)
+        if profile is None:
+            return self._resolve(ids, group, event_ms, cause_seq, source)
         if group is None:
             if profile:
                 return Resolution(profile, 0)
-        elif not group.refusal and (profile or not ids):
+        elif not group.refusal:
             packed = self._known.young.get(key_of("accounts", group.id_type, group.value))
             if packed is not None and packed >> ENTITY_BITS <= event_ms:
                 return Resolution(profile, packed & ENTITY_MASK)
         return self._resolve(ids, group, event_ms, cause_seq, source)
 
-    def known_profile(self, ids: Iterable[ExternalId], event_ms: int) -> int:
-        """Return the profile of an event if there is nothing to decide; 0 where `resolve` has to look at it."""
+    def known_profiles(self, calls: Sequence[Identified]) -> list[int]:
+        """Return the profile of each call if there is nothing to decide; 0 where `resolve` has to look at it.
+
+        Holds until something is merged. What the others need of the tables is read at once.
+        """
+        look = self._known_profile
+        found = [look(call.ids, call.event_ms) or 0 if call.group is None else 0 for call in calls]
+        if len(calls) > 1 and not all(found):
+            self.prefetch(one for call, profile in zip(calls, found, strict=True) if not profile for one in call.ids)
+        return found
+
+    def _known_profile(self, ids: Iterable[ExternalId], event_ms: int) -> int | None:
+        """Return the profile that all of these ids lead to, 0 for no ids; None where there is something to decide."""
         known = self._known.young
         later = (event_ms + 1) << ENTITY_BITS  # what is packed with a later time is not below it
         profile = 0
         for one in ids:
             packed = known.get((one.id_type, one.value))
             if packed is None or packed >= later or one.refusal or one.collection != "users":
-                return 0
+                return None
             entity = packed & ENTITY_MASK
             if profile and entity != profile:
-                return 0
+                return None
             profile = entity
         return profile
 

@@ -66,7 +66,7 @@ FOLD_SLICE: Final = 256  # events folded before others get a turn
 IDENTITY_ROWS: Final = 4_000  # unsaved, before they are written with the next commit; more would hold up answers
 QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
-HISTORY_ROWS: Final = 20_000  # unsaved index rows, before they are written
+HISTORY_ROWS: Final = 60_000  # unsaved index rows, before they are written: many at once share pages
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
 
 _IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
@@ -494,11 +494,10 @@ class SpaceCore:
         group = await self._room()
         group.refuse(rejected)
         now_ms = self.clock.now_ms()
-        if len(accepted) > 1:
-            self.identity.prefetch(one_id for one in accepted for one_id in one.ids)
         identity, add, append, keep = self.identity, self.seen.add, group.events.append, group.datas.append
         suppresses = identity.suppresses
-        for one in accepted:
+        known = identity.known_profiles(accepted)
+        for place, one in enumerate(accepted):
             if suppresses and identity.suppressed_id(one.ids) is not None:
                 refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
                 continue
@@ -506,15 +505,17 @@ class SpaceCore:
                 self.duplicates += 1
                 continue
             seq = group.next_seq
-            account = 0
-            profile = 0 if one.group is not None else identity.known_profile(one.ids, one.event_ms)
+            profile, account = known[place], 0
             if not profile:
                 who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
                 if who.refusal:
                     self.seen.discard((one.message_id,))
                     refused.append(self._refusal(group, one, source, who.refusal, who.message))
                     continue
-                group.facts.extend(who.facts)
+                if who.facts:
+                    group.facts.extend(who.facts)
+                    if any(type(fact) is Merged for fact in who.facts):  # then others lead elsewhere, too
+                        known = identity.known_profiles(accepted)
                 profile, account = who.profile, who.account
             append(
                 Event(seq, one.event_ms, now_ms, profile, account, one.kind, one.name, source, one.message_id, one.body)

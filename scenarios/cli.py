@@ -50,7 +50,7 @@ REPLAY: Final = Command(
 """,
 )
 
-COLLECT_AFTER: Final = (100_000, 50, 1_000)
+COLLECT_AFTER: Final = (500_000, 50, 1_000)
 """How many new objects before the collector looks for cycles. Entities are many, live long and have none: with Python's
 700 the collector takes half of a fold's time (16 us an event against 7 with these)."""
 
