@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scenarios.chaos import chaotic, pinned
+from scenarios.chaos_faults import chaotic, pinned
 from scenarios.format import Scenario, loads
 from scenarios.runner import run_to_end
 from scenarios.world import SimulatedWorld
