@@ -6,12 +6,13 @@ side by side, for a daemon. Time, chance and the world are handed in. What was d
 with the cursor; a crash between a request and that repeats the request, with the same message id.
 """
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from actors.delivery import (
@@ -47,6 +48,8 @@ TURNS_MAX: Final = 1_000_000  # of a step: more is a loop without an end
 IDLE_POLL_S: Final = 0.5  # `run` looks at the clock again after so long, whatever it waits for
 FOLD_WAIT_MS: Final = 10  # until what is already in the log may be folded
 STOP_WAIT_S: Final = 10.0  # for requests under way when it is stopped
+
+Begin = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -160,19 +163,17 @@ class DestinationActor:
         """Tell `run` that there may be something to do."""
         self._woken.set()
 
-    async def step(self, now_ms: int, requests: TaskGroup | None = None) -> int | None:
+    async def step(self, now_ms: int, begin: Begin | None = None) -> int | None:
         """Perform all that is due now, one thing after the other; return when it is due next, None: not by itself.
 
-        With `requests` they go on there side by side and may take time; once one has ended, `step` is due again.
+        `begin` lets a conversation go on beside, where it may take time; once it has ended, `step` is due again.
         """
         for _ in range(TURNS_MAX):
             async with self._lock:
                 batches, moved = await self._turn(now_ms)
             for batch in batches:
-                if requests is None:
-                    await self._converse(batch)
-                else:
-                    requests.start_soon(self._converse, batch)
+                converse = partial(self._converse, batch)
+                await (converse() if begin is None else begin(converse))
             if not batches and not moved and not self._ended:
                 return self._due_ms(now_ms)
         raise RuntimeError(f"destination {self.id} does not come to rest at {now_ms}")

@@ -23,7 +23,7 @@ from actors.delivery_rows import Rows
 from actors.delivery_settings import parse
 from actors.delivery_source import EffectSource, relevant
 from actors.delivery_views import DeliveryView, DestinationStatus, Found, holds, settled, status_of, waiting
-from actors.destination import DestinationActor
+from actors.destination import Begin, DestinationActor
 from actors.destinations_state import GONE, Destinations
 from actors.space_api import SpaceApi
 from eventlog.clock import Clock
@@ -138,20 +138,20 @@ class Deliveries:
 
     # -- a simulation's way ------------------------------------------------------------------------------------------
 
-    async def step(self, now_ms: int, requests: TaskGroup | None = None) -> int | None:
+    async def step(self, now_ms: int, begin: Begin | None = None) -> int | None:
         """Perform all that is due now; return when something is due next, None: not by itself.
 
-        With `requests` they go on there and may take time: see `in_flight` and `under_way`.
+        With `begin` conversations may take time: see `DestinationActor.step`, and `in_flight` and `under_way` here.
         """
         await self._align()
-        due = [await self._step(one, now_ms, requests) for one in list(self._actors)]
+        due = [await self._step(one, now_ms, begin) for one in list(self._actors)]
         if self._seen_version != self.destinations.version:
-            return await self.step(now_ms, requests)  # a connection was finished with
+            return await self.step(now_ms, begin)  # a connection was finished with
         return min((one for one in due if one is not None), default=None)
 
-    async def _step(self, destination_id: str, now_ms: int, requests: TaskGroup | None) -> int | None:
+    async def _step(self, destination_id: str, now_ms: int, begin: Begin | None) -> int | None:
         try:
-            return await self._actors[destination_id].step(now_ms, requests)
+            return await self._actors[destination_id].step(now_ms, begin)
         except LogError:  # nobody knows what was stored: it is made anew, as a daemon does
             del self._actors[destination_id]
             raise

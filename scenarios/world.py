@@ -100,10 +100,12 @@ class Receiver:
         """Return when the next answer is due, or None."""
         return self._held[0][0] if self._held else None
 
-    def answer(self, now_ms: int) -> None:
-        """Answer what is due."""
-        while self._held and self._held[0][0] <= now_ms:
+    def answer(self, now_ms: int) -> bool:
+        """Answer the request that has waited longest, if one is due; tell whether one was."""
+        is_due = bool(self._held) and self._held[0][0] <= now_ms
+        if is_due:
             heappop(self._held)[2].set()
+        return is_due
 
     def hang_up(self) -> None:
         """Forget whom to answer: the process that asked is dead."""
@@ -265,18 +267,32 @@ class SimulatedWorld:
         try:
             if not self.receiver.is_slow:
                 return await self.deliveries.step(now_ms)
-            while self._requests is None:  # the process has only just been started
-                await anyio.lowlevel.checkpoint()
             while True:
-                due_ms = await self.deliveries.step(now_ms, self._requests)
-                while self.deliveries.under_way > self.receiver.holding:
-                    await anyio.lowlevel.checkpoint()
-                if self.deliveries.in_flight == self.deliveries.under_way:
+                due_ms = await self.deliveries.step(now_ms, self._begin)
+                if self.receiver.answer(now_ms):  # one after the other: their order is not the scheduler's to say
+                    while self.deliveries.under_way > self.receiver.holding:
+                        await anyio.lowlevel.checkpoint()
+                elif self.deliveries.in_flight == self.deliveries.under_way:
                     return due_ms
         except LogError:  # the disk is full; it is tried again when it is not
             if self.log.is_dead or self.log.refused > refused:
                 raise
             return None
+
+    async def _begin(self, converse: Callable[[], Awaitable[None]]) -> None:
+        """Let a conversation begin, until it has ended or waits for an answer that takes time."""
+        while self._requests is None:  # the process has only just been started
+            await anyio.lowlevel.checkpoint()
+        ended = anyio.Event()
+        holding = self.receiver.holding
+
+        async def act() -> None:
+            await converse()
+            ended.set()
+
+        self._requests.start_soon(act)
+        while not ended.is_set() and self.receiver.holding == holding:
+            await anyio.lowlevel.checkpoint()
 
     async def move_to(self, to_ms: int) -> None:
         """Move the clock on, stopping wherever something is due."""
@@ -296,7 +312,6 @@ class SimulatedWorld:
 
     async def _arrive(self, at_ms: int) -> None:
         self.clock.set_ms(at_ms)
-        self.receiver.answer(at_ms)
         if self._disk_full_until_ms:
             if at_ms < self._disk_full_until_ms:
                 return
