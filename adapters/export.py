@@ -99,8 +99,9 @@ async def gather(
 ) -> Widths:
     """Write one JSON line a row to `spool`, in short slices between which the event loop runs."""
     widths = Widths()
-    # Opened here and not in a thread: whoever is cancelled meanwhile would leave it open.
-    async with anyio.wrap_file(spool.open("wb")) as file:
+    # Opened and closed here and not in a thread: whoever is cancelled meanwhile would leave it open.
+    with spool.open("wb") as plain:
+        file = anyio.wrap_file(plain)
         for start in range(0, len(snapshot.entities), SLICE_ROWS):
             rows = list(_rows(space, snapshot, start))
             for row in rows:
