@@ -23,6 +23,9 @@ from actors.control import Control, FirstStart
 from actors.space_api import SpaceApi
 from actors.supervisor import Deliveries
 from adapters.config import Settings
+from adapters.console.app import build_console
+from adapters.console.rendering import SIGN_IN
+from adapters.console.sessions import Sessions
 from adapters.delivering import Delivering
 from adapters.delivery_metrics import DeliveryCollector
 from adapters.http.api import build_api
@@ -67,6 +70,7 @@ class Daemon:
         self._delivering = Delivering(Path(settings.data), allow_private=settings.allow_private_destinations)
         self._data: OpenData | None = None
         self._gate: Gate | None = None
+        self._sessions = Sessions(WallClock())  # people's time, also where the spaces' clock is simulated
         self._clock_lock = anyio.Lock()
 
     # -- what its parts ask of it ------------------------------------------------------------------------------------
@@ -104,6 +108,10 @@ class Daemon:
         if self._gate is None:
             raise CallError(503, "unavailable", "the daemon is starting or stopping; try again", retry_after="1")
         return self._gate
+
+    def console_address(self, token: str) -> str:
+        """Return the console's address on this machine that signs in with a token, once and soon."""
+        return f"{self.url}{SIGN_IN}?code={self._sessions.issue_code(token)}"
 
     def space(self, space_id: str) -> SpaceApi:
         """Return an open space. Raises NotFoundError."""
@@ -155,8 +163,9 @@ class Daemon:
             tracking = TrackingApp(data.control, self.space, self.clock, new_message_id, settings.requests_max)
             self._registry.register(DaemonCollector(tracking.counts, data.spaces, self._lag_ms, self._connections))
             self._registry.register(DeliveryCollector(self._delivering.open))
-            async with lifespan_of(build_api(self)) as api:
-                self._front.open(tracking, api)
+            api = build_api(self)
+            async with lifespan_of(api):
+                self._front.open(tracking, api, build_console(api.app.state.api, self._sessions))
                 self.condition = "ready"
                 log.info("ready", url=self.url, data=str(data.path), spaces=len(data.spaces()))
                 try:

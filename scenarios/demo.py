@@ -256,6 +256,7 @@ async def _prepare(console: Console, daemon: Daemon, shown: Shown) -> Callable[[
         await demo_.define()
     shown.news = f"{speed}, {len(AUDIENCES)} audiences computed"
     shown.address = f"daemon {daemon.url}  admin token {first.admin_token}"
+    shown.console = f"console {daemon.console_address(first.admin_token)}  (signs in once, from this machine)"
 
     async def run(play_s: float) -> None:
         after_seq = space.log.last_seq
@@ -275,7 +276,7 @@ async def _look(console: Console, shown: Shown) -> None:
     if console.is_terminal:
         with Live(get_renderable=lambda: shown.picture(console.height), console=console, refresh_per_second=4):
             await anyio.sleep_forever()
-    for line in (shown.title, shown.news, shown.address):
+    for line in (shown.title, shown.news, shown.address, shown.console):
         _say(console, line)
     for row in shown.audiences.values():
         _say(console, f"{row.name}: {row.size:,} ({row.what})")

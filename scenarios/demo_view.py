@@ -15,7 +15,7 @@ from rich.text import Text
 
 CHANGES_SHOWN: Final = 9
 CALLS_SHOWN: Final = 6
-FRAME_LINES: Final = 9  # title, news, address, a blank, the table's head, two panels' edges
+FRAME_LINES: Final = 11  # title, news, address, the console's in two, a blank, the table's head, two panels' edges
 FULL_LINES: Final = 100
 
 
@@ -55,6 +55,7 @@ class Shown:
         self.title = title
         self.news = ""
         self.address = ""  # of the daemon, and a token for it
+        self.console = ""  # where its pages are looked at
         self.audiences: dict[str, AudienceRow] = {}  # by key
         self.changes: deque[Change] = deque(maxlen=CHANGES_SHOWN)
         self.calls: deque[Call] = deque(maxlen=CALLS_SHOWN)
@@ -71,7 +72,7 @@ class Shown:
         return Group(
             Text(self.title, style="bold"),
             Text(played),
-            *([Text(self.address, style="dim")] if self.address else ()),
+            *(Text(line, style="dim") for line in (self.address, self.console) if line),
             Text(),
             self._sizes(),
             Panel(self._changes(changes), title="latest changes", title_align="left", border_style="dim"),

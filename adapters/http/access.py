@@ -8,7 +8,10 @@ of no single space.
 
 from typing import Final
 
-from actors.control import ADMIN, AUDIENCES_READ, AUDIENCES_WRITE, PROFILES_READ
+from actors.control import ADMIN, AUDIENCES_READ, AUDIENCES_WRITE, PROFILES_READ, Control
+from adapters.http.auth import authorize
+from eventlog.entries import TokenRecord
+from eventlog.errors import ForbiddenError, NotFoundError
 
 ANY: Final = ""
 """Any valid token will do."""
@@ -105,3 +108,16 @@ SPACELESS_ROUTES: Final = ("POST /spaces",)
 """Routes above spaces: a token bound to one space is not let in, whatever its scopes."""
 
 assert set(SPACELESS_ROUTES) <= set(ROUTE_SCOPES)
+
+
+def authorize_route(control: Control, token: TokenRecord, route: str, space: str | None) -> None:
+    """Check that a token has a route's scope, and is let into the space that the path names. Raises ForbiddenError."""
+    authorize(token, ROUTE_SCOPES[route])
+    if token.space_id and route in SPACELESS_ROUTES:
+        raise ForbiddenError("forbidden", f"the token is for the space {token.space_id} alone; this is above spaces")
+    if space is not None and token.space_id:
+        try:
+            space_id = control.space(space).id
+        except NotFoundError:
+            space_id = space  # not told from a space of others
+        authorize(token, ROUTE_SCOPES[route], space_id)

@@ -25,8 +25,7 @@ from litestar.types import ControllerRouterHandler
 
 from adapters.export_jobs import Exports
 from adapters.http import profiles
-from adapters.http.access import ROUTE_SCOPES, SPACELESS_ROUTES
-from adapters.http.auth import authorize
+from adapters.http.access import ROUTE_SCOPES, authorize_route
 from adapters.http.context import Api, Parts
 from adapters.http.edge import Edge
 from adapters.http.envelopes import provide_page
@@ -50,7 +49,6 @@ from adapters.http.openapi import document_of
 from adapters.http.previews import Previews
 from adapters.http.refusals import Problem, answer_to, problem_of
 from eventlog.entries import TokenRecord
-from eventlog.errors import ForbiddenError, NotFoundError
 
 BODY_BYTES_MAX: Final = 2 * 1024 * 1024  # the largest is a regulation of 5,000 ids; ours
 NOTHING_HERE: Final = "there is nothing here; the API is described at /schema/openapi.json"
@@ -144,30 +142,25 @@ def _check_table(app: Litestar) -> None:
 def _guard(connection: ASGIConnection[Any, Any, TokenRecord, State], _: BaseRouteHandler) -> None:
     """Check the route's scope, and that the token is let into the space that the path names."""
     scope: Mapping[str, Any] = connection.scope
+    api: Api = connection.app.state.api
     route = f"{scope['method']} {scope['path_template']}"
-    token: TokenRecord = connection.auth
-    authorize(token, ROUTE_SCOPES[route])
-    if token.space_id and route in SPACELESS_ROUTES:
-        raise ForbiddenError("forbidden", f"the token is for the space {token.space_id} alone; this is above spaces")
-    named = connection.path_params.get("space_id")
-    if named is not None and token.space_id:
-        api: Api = connection.app.state.api
-        try:
-            space_id = api.daemon.control.space(named).id
-        except NotFoundError:
-            space_id = named  # not told from a space of others
-        authorize(token, ROUTE_SCOPES[route], space_id)
+    authorize_route(api.daemon.control, connection.auth, route, connection.path_params.get("space_id"))
 
 
 def _answer_error(request: Request[Any, Any, State], error: Exception) -> Response[Any]:
     """Answer what a handler, or Litestar before it, raised, in the envelope of the API that was asked."""
-    problem = _of_litestar(error) if isinstance(error, HTTPException) else problem_of(error)
+    problem = problem_met(error)
     if problem.status >= 500:
         log.error(
             "request_failed", path=request.scope["path"], request_id=request.scope.get("request_id"), exc_info=error
         )
     body, headers = answer_to(problem, request.scope["path"])
     return Response(body, status_code=problem.status, headers=headers, media_type="application/json")
+
+
+def problem_met(error: Exception) -> Problem:
+    """Return how an error is answered, Litestar's own ones too."""
+    return _of_litestar(error) if isinstance(error, HTTPException) else problem_of(error)
 
 
 def _wrong(item: Mapping[str, Any]) -> tuple[str | None, str]:

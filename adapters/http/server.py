@@ -1,7 +1,7 @@
 """The server: uvicorn on httptools and uvloop, bounded, and which app answers which path.
 
-The tracking API and what runs the daemon are bare ASGI apps; everything else is the API application. Both APIs are
-there once the data is open; before that, and while stopping, their paths answer 503 with `Retry-After`.
+The tracking API and what runs the daemon are bare ASGI apps; `/console` is an application, everything else the API's.
+They are there once the data is open; before that, and while stopping, their paths answer 503 with `Retry-After`.
 A client costs what it is allowed to cost: so many connections, so many bytes of head, and one deadline for a whole
 request to arrive. The deadline is armed only for a request that did not come in one piece, so most never pay for it.
 """
@@ -32,6 +32,7 @@ BACKLOG: Final = 2_048  # connections that the system holds until they are accep
 FILES_SPARE: Final = 512  # open files beside connections: logs, exports, destinations
 STARTING_RETRY_AFTER_S: Final = 1
 
+CONSOLE: Final = "/console"
 _TRACKING_PATHS: Final = frozenset((*tracking.PATHS, *(f"{path}/" for path in tracking.PATHS)))
 _CLOSED: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LATE: Final = (
@@ -199,16 +200,19 @@ class Front:
         self._operations = operations
         self._tracking: TrackingApp | None = None
         self._api: App | None = None
+        self._console: App | None = None
 
-    def open(self, tracking_app: TrackingApp, api: App) -> None:
+    def open(self, tracking_app: TrackingApp, api: App, console: App) -> None:
         """Begin to answer everything."""
         self._tracking = tracking_app
         self._api = api
+        self._console = console
 
     def shut(self) -> None:
         """Answer but for health from now on that the daemon is not there."""
         self._tracking = None
         self._api = None
+        self._console = None
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -218,6 +222,8 @@ class Front:
             app = self._tracking
         elif path in health.PATHS:
             app = self._operations
+        elif path == CONSOLE or path.startswith(f"{CONSOLE}/"):
+            app = self._console
         else:
             app = self._api
         await (app or _not_open)(scope, receive, send)

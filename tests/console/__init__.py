@@ -1,0 +1,1 @@
+"""Tests of the console, over real sockets against a real daemon."""
