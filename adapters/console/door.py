@@ -2,7 +2,7 @@
 
 A page may run scripts and styles of this server alone, may not be framed, and is not kept by caches. Whatever changes
 something has to come from this server's own pages: the cookie is sent with nothing else (`SameSite=Strict`), an
-`Origin` of elsewhere is refused here, and forms carry their session's token, which `forms.py` checks.
+`Origin` of elsewhere is refused here, and forms carry their session's token, which `calls.py` checks.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
