@@ -79,15 +79,8 @@ class ProfileHistory:
         if seq > self._last_seq:
             self._last_seq = seq
 
-    def note_event(self, event: Event) -> None:
-        """Take down an event for the profile and the account that it was resolved to."""
-        if event.profile:
-            self.note(event.profile, event.seq)
-        if event.account:
-            self.note(event.account, event.seq)
-
     def note_events(self, events: Sequence[Event]) -> None:
-        """Take down events that follow each other, as `note_event` does each."""
+        """Take down events, in order, for the profiles and the accounts that they were resolved to."""
         if not events:
             return
         self._entities.extend([event.profile for event in events if event.profile])

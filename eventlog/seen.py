@@ -152,22 +152,11 @@ class SeenIds:
         for message_id in message_ids:
             self._recent.pop(message_id, None)
 
-    def note(self, event: Event) -> None:
-        """Take down where in the log an added id lies, once its event was appended."""
-        self._queue.append((event.message_id, event.seq, event.received_ms))
-        if len(self._queue) > 2 * RECENT_IDS:
-            self._settle()
-
-    def note_all(self, events: Sequence[Event]) -> None:
-        """Take down events that were appended together, as `note` does each."""
+    def note(self, events: Sequence[Event]) -> None:
+        """Take down where in the log added ids lie, once their events were appended."""
         self._queue.extend([(event.message_id, event.seq, event.received_ms) for event in events])
         while len(self._queue) > 2 * RECENT_IDS:
             self._settle()
-
-    def replay(self, event: Event) -> None:
-        """Add and note an event of the log's tail."""
-        self._recent[event.message_id] = event.received_ms
-        self.note(event)
 
     def restore(self, now_ms: int) -> None:
         """Read the ids of the window from the log, instead of those held so far."""

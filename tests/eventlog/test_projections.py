@@ -30,8 +30,7 @@ async def test_the_history_agrees_with_all_of_the_log(script: list[int | str]) -
             made = commit(log.last_seq + 1, action)
             await log.append([made])
             events += made.events
-            for event in made.events:
-                history.note_event(event)
+            history.note_events(made.events)
         elif action == "write" and (changes := history.pending_changes()):
             await log.store([changes])
             history.stored(changes)
@@ -44,8 +43,7 @@ async def test_the_history_agrees_with_all_of_the_log(script: list[int | str]) -
             under_way = None
         elif action == "restart":
             history, under_way = ProfileHistory(log), None
-            for event in (e for c in log.read(history.cursor_seq) for e in c.events):
-                history.note_event(event)
+            history.note_events([e for c in log.read(history.cursor_seq) for e in c.events])
         for entities in ([1], [2, 3], [4, 1], [9]):
             expected = [e for e in events if e.profile in entities or e.account in entities]
             assert history.events_of(entities) == expected

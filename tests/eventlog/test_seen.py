@@ -23,7 +23,7 @@ async def take(log: MemoryLog, seen: SeenIds, message_id: str, now_ms: int) -> b
         return False
     event = make_event(log.last_seq + 1, message_id, now_ms)
     await log.append([Commit(event.seq, now_ms, (event,))])
-    seen.note(event)
+    seen.note([event])
     return True
 
 
@@ -111,8 +111,7 @@ async def test_what_has_left_the_window_is_dropped_from_memory(monkeypatch: pyte
         for event in events:
             assert seen.add(event.message_id, event.received_ms)
         await log.append([Commit(log.last_seq + 1, block * 1000, events)])
-        for event in events:
-            seen.note(event)
+        seen.note(events)
     assert len(seen) < 3 * 10 * 500  # 50,000 came, 5,000 are in the window
     assert seen.table_bytes < 64 * 8 * 1000
     for i in range(500):
