@@ -176,6 +176,14 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
+async def _counted(target: Target, method: str, destination: str, *which: str) -> int:
+    """Ask a daemon to do something with dead letters; return with how many it was done."""
+    async with reach(target) as daemon:
+        await choose_space(daemon, target.space)
+        path = daemon.path("destinations", destination, "dead-letters", *which)
+        return int((await daemon.ask(method, path))["count"])
+
+
 @waits
 async def resend(
     destination: Name,
@@ -195,12 +203,8 @@ async def resend(
         async with _at_rest(target) as deliveries:
             count = await deliveries.resend(destination, delivery)
     else:
-        async with reach(target) as daemon:
-            await choose_space(daemon, target.space)
-            which = ("resend",) if delivery is None else (delivery, "resend")
-            count = (await daemon.ask("POST", daemon.path("destinations", destination, "dead-letters", *which)))[
-                "count"
-            ]
+        which = ("resend",) if delivery is None else (delivery, "resend")
+        count = await _counted(target, "POST", destination, *which)
     note(f"{count:,} deliveries will be sent again")
     return 0
 
@@ -224,11 +228,8 @@ async def drop(
         async with _at_rest(target) as deliveries:
             count = await deliveries.drop(destination, delivery)
     else:
-        async with reach(target) as daemon:
-            await choose_space(daemon, target.space)
-            which = () if delivery is None else (delivery,)
-            path = daemon.path("destinations", destination, "dead-letters", *which)
-            count = (await daemon.ask("DELETE", path))["count"]
+        which = () if delivery is None else (delivery,)
+        count = await _counted(target, "DELETE", destination, *which)
     note(f"{count:,} dead letters were deleted")
     return 0
 

@@ -286,7 +286,7 @@ async def _look(target: Target, as_of: int | None) -> list[Replayed]:
         spaces = found.data.spaces() if target.space is None else [found.space]
         with bar("replaying") as show:
             for space in spaces:
-                await space.settle()
+                await space.backfilled()  # else what a switch brings about may follow the last entry looked at
                 until_seq = space.log.last_seq if as_of is None else space.known_seq(as_of)
                 results.append(await replayed(Opened(found.data, space), until_seq, show))
     return results
