@@ -5,7 +5,7 @@ is the durable part: whoever writes to it may be dropped at any moment and anoth
 after a crash; `close` ends followers and keeps everything.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 import anyio
@@ -27,6 +27,7 @@ from eventlog.reading import (
 )
 
 NAME = "the log in memory"
+FEW = 32  # new keys, which are put in their places one by one; more are sorted in with the rest
 
 
 class _SortedTable:
@@ -34,23 +35,27 @@ class _SortedTable:
 
     def __init__(self) -> None:
         self.rows: dict[Key, bytes] = {}
-        self._keys: list[Key] | None = []  # None: to be sorted when next asked for
+        self._keys: list[Key] = []
+        self._new: list[Key] = []  # not yet among them
 
     def put(self, key: Key, value: bytes) -> None:
         if key not in self.rows:
-            if self._keys and key < self._keys[-1]:
-                self._keys = None
-            elif self._keys is not None:
-                self._keys.append(key)
+            self._new.append(key)
         self.rows[key] = value
 
     def delete(self, key: Key) -> None:
         if self.rows.pop(key, None) is not None:
-            self._keys = None
+            keys = self.keys()
+            del keys[bisect_left(keys, key)]
 
     def keys(self) -> list[Key]:
-        if self._keys is None:
-            self._keys = sorted(self.rows)
+        if len(self._new) > FEW:
+            self._keys += self._new
+            self._keys.sort()
+        else:
+            for key in self._new:
+                insort(self._keys, key)
+        self._new = []
         return self._keys
 
 
