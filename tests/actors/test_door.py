@@ -366,6 +366,7 @@ def test_an_archived_call_is_corrected_by_its_own_receipt() -> None:
 @pytest.mark.parametrize("timestamp", ["2026-03-01T12:00:00.001Z", "2027-01-01", "9999-12-31T23:59:59Z"])
 def test_an_event_of_the_future_counts_from_when_it_was_received(timestamp: str) -> None:
     assert taken({**TRACKED, "timestamp": timestamp}).event_ms == RECEIVED_MS
+    assert taken({**TRACKED, "messageId": "m1", "timestamp": timestamp}).event_ms == RECEIVED_MS
 
 
 def test_a_correction_never_leaves_the_calendar() -> None:

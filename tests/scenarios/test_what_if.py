@@ -33,12 +33,13 @@ def draft(key: str, query: str) -> Definition:
     return Definition(0, "", "audience", key, key, "USERS", query, options=Options())
 
 
-async def outcome_of(*drafts: Definition) -> Outcome:
-    """Live through the days with the audience `buyers`, then fold the log under other definitions."""
+async def outcome_of(*drafts: Definition, made_after: int = 0) -> Outcome:
+    """Live through the days with `buyers`, made after so many events; then fold the log under other definitions."""
     async with simulated(START_MS, 1, {}) as world:
-        await world.space.create_definition(kind="audience", name="Buyers", entity_type="USERS", query=BUYERS)
-        await world.space.backfilled()
-        for at_ms, who in sent():
+        for place, (at_ms, who) in enumerate(sent()):
+            if place == made_after:
+                await world.space.create_definition(kind="audience", name="Buyers", entity_type="USERS", query=BUYERS)
+                await world.space.backfilled()
             await world.move_to(at_ms)
             message: dict[str, Any] = {"type": "track", "userId": who, "event": "Order Completed"}
             await world.send(message, "src")
@@ -48,9 +49,10 @@ async def outcome_of(*drafts: Definition) -> Outcome:
         return replayed_with(world.space.log.read(), drafts, held, lambda _: None).outcome()
 
 
-async def test_the_same_definition_gives_what_happened() -> None:
-    """Every day, every size, every name is the same."""
-    outcome = await outcome_of(draft("buyers", BUYERS))
+@pytest.mark.parametrize("made_after", [0, 3])
+async def test_the_same_definition_gives_what_happened(made_after: int) -> None:
+    """Every day, every size, every name is the same, also where the audience was made over a past."""
+    outcome = await outcome_of(draft("buyers", BUYERS), made_after=made_after)
     assert {move.direction for move in outcome.moves} == {"entered", "left"}
     assert all(move.would and move.did for move in outcome.moves)
     assert [(d.size, d.entered, d.left) for d in outcome.days] == [
