@@ -54,9 +54,9 @@ from eventlog.entries import (
     Unsuppressed,
 )
 from eventlog.errors import LogError
+from eventlog.history import ProfileHistory
 from eventlog.log import Changes, Log
 from eventlog.messages import EventData, decode_data
-from eventlog.projections import ProfileHistory
 from eventlog.seen import SeenIds
 
 log = structlog.get_logger("turnout.space")
@@ -66,7 +66,7 @@ FOLD_SLICE: Final = 256  # events folded before others get a turn
 IDENTITY_ROWS: Final = 4_000  # unsaved, before they are written with the next commit; more would hold up answers
 QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
-HISTORY_ROWS: Final = 20_000  # unsaved index rows, before they are written; three times as many slow events and answers
+HISTORY_ROWS: Final = 16_384  # unsaved index rows, before they are written as a run
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
 
 _IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
@@ -274,9 +274,10 @@ class SpaceCore:
     async def _store_history(self) -> None:
         async with self._history_lock:
             changes = self.events.pending_changes()
-            if changes is not None:
+            while changes is not None:
                 await self.log.store([changes])
                 self.events.stored(changes)
+                changes = self.events.merging_changes()
 
     async def forget_history(self, entities: Sequence[int]) -> None:
         """Delete the index rows of entities."""

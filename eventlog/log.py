@@ -30,7 +30,7 @@ class Table(Struct, frozen=True):
     key: tuple[type[int] | type[str], ...]
 
 
-HISTORY = Table("history", (int, int))  # entity, sequence -> where the event lies (see projections)
+HISTORY = Table("history_runs", (int, int, int))  # run, last entity, last sequence -> a chunk of the index (history.py)
 IDS = Table("ids", (str, str))  # id type, value -> entity, first sequence, event_ms, …
 ENTITIES = Table("entities", (int,))  # entity -> its ids, what it absorbed or was merged into
 STATES = Table("states", (int, int))  # entity, group -> snapshot of the actor
@@ -57,7 +57,7 @@ class Changes(Struct, frozen=True):
 
 
 def place_of(seq: int) -> bytes:
-    """Return an event's place, from which `Log.events_at` finds it: the value of its HISTORY rows."""
+    """Return an event's place, from which `Log.events_at` finds it."""
     return seq.to_bytes((seq.bit_length() + 7) // 8, "big")
 
 
@@ -131,7 +131,7 @@ class Log(Protocol):
         """Return rows whose key begins with `prefix`, in key order, those after the key `after`, at most `limit`."""
 
     def events_at(self, places: Sequence[bytes]) -> list[Event]:
-        """Return the events at these places (the values of HISTORY rows), in the order given, without erased ones."""
+        """Return the events at these places, in the order given, without erased ones."""
 
     def columns_at(self, seq: int) -> EventColumns | None:
         """Return the event `seq` with those stored beside it; None if there is no such event."""

@@ -24,6 +24,7 @@ Durability = OneOf["full", "normal", "off"]
 
 APPLICATION_ID: Final = 0x54524E54  # "TRNT", in the file's header: `file` and we can tell whose it is
 FORMAT: Final = 1  # of the tables; packs have their own (codec.FORMAT)
+RETIRED_TABLES: Final = ("t_history",)  # of files made before a release; what they held follows from the log
 PAGE_BYTES: Final = 8192
 CACHE_KIB: Final = 32 * 1024  # each of the two long-lived connections
 SCAN_CACHE_KIB: Final = 2 * 1024  # a scan reads each page once
@@ -108,6 +109,8 @@ def prepare(connection: sqlite3.Connection, path: Path, durability: Durability) 
     connection.execute("PRAGMA secure_delete = ON")
     for sql in SQL.values():  # a table that a newer version adds comes into old files as well
         connection.execute(sql.create)
+    for name in RETIRED_TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
 
 
 def check_ours(connection: sqlite3.Connection, path: Path) -> None:

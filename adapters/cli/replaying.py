@@ -34,9 +34,9 @@ from adapters.opening import suppression_key_of
 from eventlog.clock import SimulatedClock
 from eventlog.datadir import SCRATCH_PREFIX, DataDir
 from eventlog.entries import AnyFact, Commit, Entered, Exited, TraitComputed
+from eventlog.history import HISTORY_PROJECTION
 from eventlog.instants import iso
 from eventlog.log import ENTITIES, HISTORY, IDS, MEMBERS, META, STATES, TIMERS, Changes, Log
-from eventlog.projections import HISTORY_PROJECTION
 from eventlog.sqlite import SqliteLog
 
 EFFECTS: Final = (Entered, Exited, TraitComputed)

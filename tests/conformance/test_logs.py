@@ -21,7 +21,7 @@ from eventlog.entries import (
     TraitComputed,
 )
 from eventlog.erasure import erase_entities, forget_before
-from eventlog.log import ENTITIES, HISTORY, IDS, MEMBERS, META, SENT, Changes, Log, place_of
+from eventlog.log import ENTITIES, IDS, MEMBERS, META, SENT, STATES, Changes, Log, place_of
 from tests.conformance.conftest import Reopen
 from tests.eventlog.worlds import START_MS, commit, commits, event
 
@@ -293,9 +293,9 @@ async def test_a_range_gives_the_rows_of_a_prefix_in_order_from_a_key_on(log: Lo
 async def test_pages_of_a_range_join_without_a_gap(log: Log) -> None:
     await log.append([commit(1, 2)])
     rows = [((entity, seq), b"%d" % seq) for entity in (1, 2, 3) for seq in range(25)]
-    await log.store([Changes("history", 2, puts=((HISTORY, rows),))])
+    await log.store([Changes("states", 2, puts=((STATES, rows),))])
     found: list[tuple[tuple[int | str, ...], bytes]] = []
-    while page := log.range(HISTORY, (2,), found[-1][0] if found else None, 10):
+    while page := log.range(STATES, (2,), found[-1][0] if found else None, 10):
         found += page
     assert found == [row for row in rows if row[0][0] == 2]
 
