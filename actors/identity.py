@@ -427,6 +427,10 @@ class Identity:
                 found.append(entity)
         return found
 
+    def packed_ids(self, entities: Sequence[int]) -> bytes:
+        """Return the records of many, for `bulk_ids.known_ids`."""
+        return self._store.packed(entities)
+
     def as_of(self, known_seq: int) -> IdentityAsOf:
         """Return who was who once the log was known up to `known_seq`; what was erased since stays erased."""
         return IdentityAsOf(self._store, known_seq)

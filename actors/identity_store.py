@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import msgpack
 
+from actors.bulk_ids import packed
 from actors.external_ids import Collection, ExternalId
 from actors.identity_rows import (
     ENTITY_BITS,
@@ -44,6 +45,7 @@ IDS_CACHED_MAX: Final = 250_000  # a generation, of two; about 250 bytes each
 RECORDS_CACHED_MAX: Final = 100_000  # a generation, of two; about 300 bytes each
 FETCHED_MAX: Final = 10_000  # ours: ids lately read from the tables, those that lead nowhere too
 COMBINATIONS_MAX: Final = 65_536  # ours: of id types; beyond it they are learnt anew
+DENSE: Final = 4  # ours: rows read for one that is wanted, before each is looked up by itself
 _PAGE: Final = 1000
 _HEADER_KEY: Final = PROJECTION
 _SUPPRESSED: Final = f"{PROJECTION}.suppressed:"
@@ -265,6 +267,27 @@ class IdentityStore:
     def redirect(self, entity: int, survivor: int) -> None:
         """Note who an entity absorbed earlier is now."""
         self._survivor[entity] = survivor
+
+    def packed(self, entities: Sequence[int]) -> bytes:
+        """Return the records of these entities, whoever they are now, for `bulk_ids.known_ids`, by one read."""
+        survivors = [self._survivor[entity] or entity if entity <= self.count else entity for entity in entities]
+        stored = {} if self._tables is None else self._stored(self._tables, survivors)
+        if self._unsaved.records or self._storing is not None:
+            for entity in survivors:
+                data = self._unsaved_record(entity)
+                if data is not None:
+                    stored[entity] = data
+        return packed(map(stored.get, survivors))
+
+    @staticmethod
+    def _stored(tables: Tables, entities: Sequence[int]) -> dict[int, bytes]:
+        """Return the stored records of these entities: those that lie close together by one walk along them."""
+        first, last = min(entities, default=0), max(entities, default=-1)
+        if last - first >= DENSE * len(entities):
+            rows = tables.get_many(ENTITIES, [(entity,) for entity in entities])
+        else:
+            rows = dict(tables.range(ENTITIES, (), (first - 1,), last - first + 1))
+        return {number: data for (number,), data in rows.items() if isinstance(number, int)}
 
     def records(self, after: int = 0) -> Iterator[tuple[int, EntityRecord]]:
         """Yield the entities that have a record, those after `after`, in order; changes meanwhile may be missed."""

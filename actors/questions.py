@@ -15,6 +15,7 @@ import anyio.to_thread
 import msgspec
 from msgspec.structs import replace
 
+from actors.bulk_ids import own_id
 from actors.definitions import SHADOW, Definitions, spec_of, tree_of
 from actors.entities import Account, Entity, User
 from actors.history import Hindsight
@@ -47,12 +48,7 @@ DRAFT: Final = SHADOW * 2  # the number of a definition that is only looked at
 
 def public_id(space: "SpaceCore", entity: int) -> str:
     """Return an entity's own id: use_… or acc_… and its number in base 36."""
-    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-    text, rest = "", entity
-    while rest:
-        rest, digit = divmod(rest, 36)
-        text = digits[digit] + text
-    return ("acc_" if space.identity.collection(entity) == "accounts" else "use_") + text.rjust(8, "0")
+    return own_id(entity, space.identity.collection(entity))
 
 
 def name_of(space: "SpaceCore", entity: int) -> str:

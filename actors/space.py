@@ -326,6 +326,10 @@ class Space(SpaceCore):
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
         return questions.ids_of(self, entity, known_seq)
 
+    def packed_ids(self, entities: Sequence[int]) -> bytes:
+        """Return what is known of the external ids of many, for `actors.bulk_ids.known_ids` to take apart."""
+        return self.identity.packed_ids(entities)
+
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""
         await self.caught_up()

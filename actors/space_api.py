@@ -227,6 +227,12 @@ class SpaceApi(Protocol):
     def ids_of(self, entity: int, *, known_seq: int | None = None) -> list[IdRow]:
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
 
+    def packed_ids(self, entities: Sequence[int]) -> bytes:
+        """Return what is known of the external ids of many, for `actors.bulk_ids.known_ids` to take apart.
+
+        One read for all of them, about a microsecond each; whose they were when is decided as they are taken apart.
+        """
+
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""
 

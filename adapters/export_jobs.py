@@ -80,7 +80,7 @@ class Exports:
     def start(self) -> None:
         """Load what an earlier process left and go on with what it had not finished."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for pattern in ("*.spool", "*.partial", "*.new"):
+        for pattern in ("*.spool", "*.partial", "*.new"):  # the first an earlier version left
             for leftover in self._folder.glob(pattern):
                 leftover.unlink()
         for path in self._folder.glob("*.json"):

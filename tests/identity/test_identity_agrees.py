@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
+from actors.bulk_ids import known_ids, own_id
 from actors.external_ids import ExternalId
 from actors.identity import Identity
 from actors.identity_past import WhoIsWho
@@ -80,6 +81,16 @@ def picture(who: WhoIsWho) -> Picture:
     }
 
 
+def check_in_bulk(identity: Identity, entities: list[int], seq: int) -> None:
+    """Hold what is read of many at once against what each is asked by itself."""
+    who = identity.as_of(seq)
+    keys, ids = known_ids(identity.packed_ids(entities), entities, seq)
+    assert [[(one.id_type, one.value, one.seq) for one in mine] for mine in ids] == [
+        [(one.id_type, one.value, one.seq) for one in who.ids(entity)] for entity in entities
+    ]
+    assert keys == [own_id(entity, who.collection(entity)) for entity in entities]
+
+
 async def take_both(desk: Desk, plain: PlainIdentity, batch: list[Any]) -> None:
     """Hand a batch to both and compare each answer."""
     answers = await desk.take_batch(
@@ -115,6 +126,7 @@ async def play(random: Random, steps: int) -> None:
         }
     for seq, then in past:
         assert picture(desk.identity.as_of(seq)) == then
+        check_in_bulk(desk.identity, list(then), seq)
     assert desk.identity.digest() == Identity.from_facts(desk.log.read(), suppression_key=KEY).digest()
     for entity in plain.entities:
         assert all(desk.identity.canonical(one) == entity.number for one in entity.absorbed)
