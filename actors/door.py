@@ -11,7 +11,7 @@ given, since the contract's correction is made from it; a call that says when an
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -173,6 +173,39 @@ def accept(
             source=source,
             body=bytes(raw[:EVENT_BYTES_MAX]),
         )
+
+
+def accept_all(
+    raws: Iterable[Raw],
+    *,
+    received_ms: int,
+    sent_at: str | float | None,
+    source: str,
+    new_id: Callable[[], str],
+    shared_context: dict[str, Any] | None = None,
+) -> list[Incoming | Rejected]:
+    """Judge every call of a batch, each alone, as `accept` does."""
+    is_plain = sent_at is None and not shared_context
+    judged: list[Incoming | Rejected] = []
+    for index, one in enumerate(raws):
+        raw = bytes(one)
+        plain = _plain(raw, None, received_ms, index) if is_plain else None
+        if plain is None:
+            judged.append(
+                accept(
+                    raw,
+                    kind=None,
+                    received_ms=received_ms,
+                    sent_at=sent_at,
+                    index=index,
+                    source=source,
+                    new_id=new_id,
+                    shared_context=shared_context,
+                )
+            )
+        else:
+            judged.append(plain)
+    return judged
 
 
 def read_time_ms(value: str | float, field: str = "timestamp") -> int:

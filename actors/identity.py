@@ -149,8 +149,20 @@ class Identity:
 
         Holds until something is merged. What the others need of the tables is read at once.
         """
-        look = self._known_profile
-        found = [look(call.ids, call.event_ms) or 0 if call.group is None else 0 for call in calls]
+        young = self._known.young
+        found: list[int] = []
+        for call in calls:
+            ids = call.ids
+            if call.group is not None:
+                found.append(0)
+            elif len(ids) == 1:  # what nearly every call is, looked at as `_known_profile` would
+                one = ids[0]
+                packed = young.get((one.id_type, one.value))
+                is_known = packed is not None and packed < (call.event_ms + 1) << ENTITY_BITS
+                is_known = is_known and not one.refusal and one.collection == "users"
+                found.append(packed & ENTITY_MASK if packed is not None and is_known else 0)
+            else:
+                found.append(self._known_profile(ids, call.event_ms) or 0)
         if len(calls) > 1 and not all(found):
             self.prefetch(one for call, profile in zip(calls, found, strict=True) if not profile for one in call.ids)
         return found

@@ -496,6 +496,7 @@ class SpaceCore:
         identity, add, append, keep = self.identity, self.seen.add, group.events.append, group.datas.append
         suppresses = identity.suppresses
         known = identity.known_profiles(accepted)
+        seq = group.next_seq  # of the next event that joins; nothing else joins meanwhile
         for place, one in enumerate(accepted):
             if suppresses and identity.suppressed_id(one.ids) is not None:
                 refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
@@ -503,7 +504,6 @@ class SpaceCore:
             if not add(one.message_id, now_ms):
                 self.duplicates += 1
                 continue
-            seq = group.next_seq
             profile, account = known[place], 0
             if not profile:
                 who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
@@ -520,6 +520,7 @@ class SpaceCore:
                 Event(seq, one.event_ms, now_ms, profile, account, one.kind, one.name, source, one.message_id, one.body)
             )
             keep(one.data)
+            seq += 1
         if group:
             self._stir()
             await group.durable()

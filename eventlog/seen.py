@@ -113,7 +113,10 @@ class SeenIds:
         self._log = log
         self.window_ms = window_ms
         self._recent: dict[str, int] = {}  # id -> first receipt
-        self._queue: deque[tuple[str, int, int]] = deque()  # those of them that are in the log: id, sequence, receipt
+        # Those of them that are in the log, in its order: their ids, sequences and receipts, in three columns.
+        self._logged_ids: list[str] = []
+        self._logged_seqs = array("q")
+        self._logged_ms = array("q")
         self._shards = [_Shard() for _ in range(_SHARDS)]
         self._marks: deque[tuple[int, int]] = deque()  # receipt, sequence, every window / MARKS_MAX
         self._looked_up: deque[_Ids] = deque(maxlen=PACKS_KEPT)
@@ -154,14 +157,16 @@ class SeenIds:
 
     def note(self, events: Sequence[Event]) -> None:
         """Take down where in the log added ids lie, once their events were appended."""
-        self._queue.extend([(event.message_id, event.seq, event.received_ms) for event in events])
-        while len(self._queue) > 2 * RECENT_IDS:
+        self._logged_ids.extend([event.message_id for event in events])
+        self._logged_seqs.extend([event.seq for event in events])
+        self._logged_ms.extend([event.received_ms for event in events])
+        while len(self._logged_ids) > 2 * RECENT_IDS:
             self._settle()
 
     def restore(self, now_ms: int) -> None:
         """Read the ids of the window from the log, instead of those held so far."""
         self._recent.clear()
-        self._queue.clear()
+        self._logged_ids, self._logged_seqs, self._logged_ms = [], array("q"), array("q")
         self._marks.clear()
         self._looked_up.clear()
         entries: list[_Slots] = []
@@ -178,14 +183,16 @@ class SeenIds:
 
     def _settle(self) -> None:
         """Move the oldest noted ids from the dict to their shards, in order of place: memory is then met in a row."""
-        oldest = [self._queue.popleft() for _ in range(max(RECENT_IDS, 1))]
+        count = max(RECENT_IDS, 1)
+        ids, seqs, received = self._logged_ids[:count], self._logged_seqs[:count], self._logged_ms[:count]
+        del self._logged_ids[:count], self._logged_seqs[:count], self._logged_ms[:count]
         recent = self._recent
-        for message_id, _, received_ms in oldest:
+        for message_id, received_ms in zip(ids, received, strict=True):
             if recent.get(message_id) == received_ms:
                 del recent[message_id]
-        last_ms = oldest[-1][2]
-        self._mark(last_ms, oldest[-1][1])
-        shard_of, entries = _entries([one[0] for one in oldest], np.array([one[1] for one in oldest]))
+        last_ms = received[-1]
+        self._mark(last_ms, seqs[-1])
+        shard_of, entries = _entries(ids, np.array(seqs))
         order = np.lexsort((entries, shard_of))
         shard_of, entries = shard_of[order], entries[order]
         ends = np.searchsorted(shard_of, np.arange(_SHARDS + 1)).tolist()

@@ -22,6 +22,7 @@ from actors.door import (
     BATCH_EVENTS_MAX,
     Incoming,
     accept,
+    accept_all,
     cut_depth,
     mend_surrogates,
     read_time_ms,
@@ -287,20 +288,14 @@ class TrackingApp:
             _check_sent_at(batch.sent_at)
         if batch.context:
             _check_shared(batch.context, len(events))
-        received_ms = self._clock.now_ms()
-        return [
-            accept(
-                bytes(event),
-                kind=None,
-                received_ms=received_ms,
-                sent_at=batch.sent_at,
-                index=index,
-                source=source.id,
-                new_id=self._new_id,
-                shared_context=batch.context,
-            )
-            for index, event in enumerate(events)
-        ]
+        return accept_all(
+            events,
+            received_ms=self._clock.now_ms(),
+            sent_at=batch.sent_at,
+            source=source.id,
+            new_id=self._new_id,
+            shared_context=batch.context,
+        )
 
     async def _ingest(self, judged: list[Incoming | Rejected], source: SourceRecord) -> list[Rejected]:
         """Hand a call's events to its space; return, once durable, those that were refused at the door or behind it."""
