@@ -56,6 +56,11 @@ class Footing:
             case _:
                 pass
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing was taken from the log, so that all that stands follows from it."""
+        return not self._erased and not self._accounts and self.forgotten_ms is None
+
     def is_erased(self, entity: int) -> bool:
         """Tell whether an entity was erased, or absorbed by one that was."""
         while entity not in self._erased and entity in self._into:

@@ -29,7 +29,7 @@ from eventlog.sqlite_errors import our_errors
 from eventlog.sqlite_file import sync_directory
 
 FORMAT: Final = 1
-SCRATCH_PREFIX: Final = "turnout-replay-"  # directories that hold a copy of a log while a process is at it
+SCRATCH_PREFIX: Final = "turnout-replay-"  # data directories with copies of logs, each held by a process at it
 LOCK_BYTES_MAX: Final = 4096
 LOCK_TRIES: Final = 3
 LOCK_PAUSE_S: Final = 0.01
@@ -83,8 +83,9 @@ class DataDir:
                 opened = cls(path, lock, Holder(os.getpid(), url, holder, socket.gethostname()))
                 opened._write_holder()
                 _settle_format(path)
-                for scratch in path.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
-                    shutil.rmtree(scratch)
+                for scratch in path.glob(f"{SCRATCH_PREFIX}*"):
+                    if holder_of(scratch) is None:  # of a process that was killed
+                        shutil.rmtree(scratch)
                 for directory in (path / "spaces", opened.exports_path):
                     directory.mkdir(exist_ok=True, mode=0o700)
                 sync_directory(path)

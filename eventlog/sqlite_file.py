@@ -199,6 +199,27 @@ def replace(connection: sqlite3.Connection, page: Iterable[tuple[Commit, list[Ra
         _insert(connection, raws)
 
 
+def snapshot(path: Path, target: Path) -> None:
+    """Copy a log with all that lies beside it, as it is at this moment; a power cut may lose the copy."""
+    with our_errors(target), closing(connect(path, SCAN_CACHE_KIB)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+
+
+def copy_entries(path: Path, target: Path, until_seq: int) -> None:
+    """Make a new log of another's commits up to an entry, as they are, with nothing beside them.
+
+    `until_seq` is the last entry of a commit. A power cut may lose the copy.
+    """
+    make(target)
+    with our_errors(target), closing(connect(path, SCAN_CACHE_KIB)) as source:
+        with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous = off")
+            copy.execute("BEGIN")
+            packs = source.execute("SELECT * FROM packs WHERE last_seq <= ? ORDER BY first_seq", (until_seq,))
+            copy.executemany("INSERT INTO packs VALUES (?, ?, ?, ?, ?, ?)", packs)
+            copy.execute("COMMIT")
+
+
 def backup(path: Path, target: Path) -> None:
     """Copy a log, as it is at this moment, to a new file."""
     if target.exists():
@@ -207,8 +228,7 @@ def backup(path: Path, target: Path) -> None:
     with our_errors(target):
         partial.unlink(missing_ok=True)
         try:
-            with closing(connect(path, SCAN_CACHE_KIB)) as source, closing(sqlite3.connect(partial)) as copy:
-                source.backup(copy)
+            snapshot(path, partial)
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
             partial.rename(target)

@@ -1,22 +1,25 @@
 """`turnout replay`: fold a log anew, to rebuild what lies beside it, to check it, or to see the past.
 
-To check, or to see the past, the log is copied to a temporary one without any projection and a space is opened on the
-copy: everything follows from the entries again, identities, states, memberships, and the effects (who entered and
-left, when, caused by which entry). Those must be the very ones in the log, in order, and the members those of the live
-state. With `--as-of` the copy ends at a time of the past. What rests on events that were erased or are no longer
-kept cannot follow, and is left out of the comparison. To rebuild, the projections are emptied and the space opened:
-if that is cut short, the next start does it.
+To check, or to see the past, a snapshot is taken (`replay_snapshot`), also of a directory that a daemon is at work on.
+Its entries alone are copied to another log and a space is opened on that: everything follows from them again,
+identities, states, memberships, and the effects (who entered and left, when, caused by which entry). Those must be the
+very ones in the log, in order, and all else what stands in the snapshot (`replay_check`). With `--as-of` the entries
+end at a time of the past. What rests on events that were erased or are no longer kept cannot follow, and is left out
+of the comparison. To rebuild, the projections are emptied and the space opened: if that is cut short, the next start
+does it.
 """
 
 import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
+import anyio
+import anyio.to_thread
 import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
@@ -24,23 +27,27 @@ from rich.table import Table as Grid
 
 from actors.checkpoint import PARTITION
 from actors.footing import Footing
+from actors.history import Progress, unheard
 from actors.identity_store import PROJECTION as IDENTITY
+from actors.scanning import HERE, Job, Page, Scans
 from actors.space import Space, open_space
-from adapters.cli.opened import Opened, ended_ms, opened, path_of
+from adapters.cli.opened import ended_ms, opened, path_of
 from adapters.cli.options import THIS, WHERE, Flag, Folder, Instant, MisusedError, Output, Target
+from adapters.cli.replay_check import states_that_differ
+from adapters.cli.replay_snapshot import scratch, spaces_in
 from adapters.cli.running import waits
 from adapters.cli.terminal import Bar, answers, bar, note, write_json
 from adapters.opening import suppression_key_of
-from eventlog.clock import SimulatedClock
-from eventlog.datadir import SCRATCH_PREFIX, DataDir
+from eventlog.clock import SimulatedClock, WallClock
+from eventlog.datadir import DataDir
 from eventlog.entries import AnyFact, Commit, Entered, Exited, TraitComputed
 from eventlog.history import HISTORY_PROJECTION
 from eventlog.instants import iso
 from eventlog.log import ENTITIES, HISTORY, IDS, MEMBERS, META, STATES, TIMERS, Changes, Log
 from eventlog.sqlite import SqliteLog
+from eventlog.sqlite_file import copy_entries
 
 EFFECTS: Final = (Entered, Exited, TraitComputed)
-COPY_ENTRIES: Final = 20_000  # appended to the copy at once
 DIFFERENCES_SHOWN: Final = 10
 FOLLOWING_META: Final = ("partition", "definitions", "identity")  # how the rows of META begin that follow from the log
 META_ROWS_MAX: Final = 1_000_000  # a suppressed user is a row
@@ -90,20 +97,6 @@ class Effects:
         return self._digest.hexdigest()
 
 
-async def copied(source: Log, target: Log, until_seq: int, hear: Callable[[int], None]) -> None:
-    """Append the entries of one log to another, as they are."""
-    batch: list[Commit] = []
-    entries = 0
-    for commit in source.read(0, until_seq):
-        batch.append(commit)
-        entries += len(commit.events) + len(commit.facts)
-        if entries >= COPY_ENTRIES:
-            await target.append(batch)
-            batch, entries = [], 0
-            hear(commit.last_seq)
-    await target.append(batch)
-
-
 class HeardLog(SqliteLog):
     """A log that tells how far it was read."""
 
@@ -116,28 +109,49 @@ class HeardLog(SqliteLog):
             yield commit
 
 
+class NoScans:
+    """Lets backfills wait: what was not switched in by then had not decided then."""
+
+    @asynccontextmanager
+    async def run(
+        self, store: Log, job: Job, canonical: "array[int]", hear: Progress = unheard
+    ) -> AsyncIterator[Iterable[Page]]:
+        """Wait for ever."""
+        await anyio.sleep_forever()
+        yield ()
+
+
 @asynccontextmanager
-async def folded_anew(found: Opened, until_seq: int, show: Bar) -> AsyncIterator[tuple[Space, int]]:
-    """Yield a space made of the log's entries alone, and the last of their sequences; what follows comes after it."""
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=found.data.path) as folder:
-        log = cast(HeardLog, await HeardLog.open(Path(folder) / "replay.log", durability="normal"))
-        try:
-            show.of(2 * until_seq)
-            await copied(found.space.log, log, until_seq, show.to)
-            last_seq = log.last_seq
-            clock = SimulatedClock(ended_ms(log))
-            log.hear = lambda seq: show.to(last_seq + seq)
-            key = await suppression_key_of(found.space.log, os.urandom)
-            async with open_space(found.space.id, log, clock, suppression_key=key) as space:
-                await space.settle()
-                yield space, last_seq
-        finally:
-            await log.close()
+async def folded_anew(
+    space_id: str, source: SqliteLog, until_seq: int, show: Bar, scans: Scans = HERE
+) -> AsyncIterator[Space]:
+    """Yield a space made of a log's entries alone, up to the last one of a commit; what follows comes after it."""
+    path = source.path.with_name("anew.log")
+    path.unlink(missing_ok=True)
+    await anyio.to_thread.run_sync(copy_entries, source.path, path, until_seq)
+    log = cast(HeardLog, await HeardLog.open(path, durability="off"))
+    try:
+        assert log.last_seq == until_seq, (log.last_seq, until_seq)
+        show.of(until_seq)
+        log.hear = show.to
+        key = await suppression_key_of(source, os.urandom)
+        async with open_space(space_id, log, SimulatedClock(ended_ms(log)), suppression_key=key, scans=scans) as space:
+            await space.settle()
+            log.hear = HeardLog.hear
+            yield space
+    finally:
+        await log.close()
+        path.unlink(missing_ok=True)
 
 
-async def replayed(found: Opened, until_seq: int, show: Bar) -> Replayed:
-    """Fold the log up to a sequence anew, and compare what follows with what stands."""
-    async with folded_anew(found, until_seq, show) as (space, last_seq):
+async def replayed(live: Space, show: Bar) -> Replayed:
+    """Fold a space's log anew, and compare what follows with what stands. Nothing may come in meanwhile.
+
+    The log lies in a file, in whose folder there is room for a copy of its entries.
+    """
+    last_seq = live.log.last_seq
+    assert isinstance(live.log, SqliteLog)
+    async with folded_anew(live.id, live.log, last_seq, show) as space:
         stood, follow = Effects(), Effects()
         differences: list[str] = []
         footing = Footing(space.log.read(0, last_seq))
@@ -150,11 +164,28 @@ async def replayed(found: Opened, until_seq: int, show: Bar) -> Replayed:
         for place, (old, new) in enumerate(_pairs(in_log, made), 1):
             if old != new and len(differences) < DIFFERENCES_SHOWN:
                 differences.append(f"effect {place}: the log has {_told(old)}, the replay {_told(new)}")
-        if last_seq == found.space.log.last_seq:
-            differences += await members_that_differ(found.space, space, footing)
-        return Replayed(
-            found.space.id, last_seq, space.now()[0], follow.count, follow.hash, standing(space), differences
-        )
+        differences += await members_that_differ(live, space, footing)
+        await live.close()
+        await space.close()
+        differences += await anyio.to_thread.run_sync(states_that_differ, live, space, footing)
+        return _result(space, last_seq, follow, differences)
+
+
+async def seen_from(space_id: str, source: SqliteLog, as_of: int, show: Bar) -> Replayed:
+    """Fold a log anew up to a time of the past, and let what was due by then happen."""
+    last_seq = source.seq_at(as_of)
+    async with folded_anew(space_id, source, last_seq, show, NoScans()) as space:
+        clock = cast(SimulatedClock, space.clock)
+        clock.set_ms(max(clock.now_ms(), min(as_of, WallClock().now_ms())))
+        await space.advance()
+        follow = Effects()
+        for _ in follow.take(space.log.read(last_seq)):
+            pass
+        return _result(space, last_seq, follow, [])
+
+
+def _result(space: Space, last_seq: int, follow: Effects, differences: list[str]) -> Replayed:
+    return Replayed(space.id, last_seq, space.now()[0], follow.count, follow.hash, standing(space), differences)
 
 
 async def members_that_differ(live: Space, anew: Space, footing: Footing) -> list[str]:
@@ -256,7 +287,7 @@ async def replay(
     started = time.perf_counter()
     target = folder.target(space)
     if check or as_of is not None:
-        results = await _look(target, as_of)
+        results = await _look(path_of(target), space, as_of)
     elif space is not None:
         raise MisusedError(
             "--space goes with --check and --as-of: what lies beside the log is built anew in all spaces"
@@ -280,15 +311,16 @@ async def replay(
     return 1 if differ else 0
 
 
-async def _look(target: Target, as_of: int | None) -> list[Replayed]:
+async def _look(path: Path, wanted: str | None, as_of: int | None) -> list[Replayed]:
     results = []
-    async with opened(target, "turnout replay") as found:
-        spaces = found.data.spaces() if target.space is None else [found.space]
-        with bar("replaying") as show:
-            for space in spaces:
-                await space.backfilled()  # else what a switch brings about may follow the last entry looked at
-                until_seq = space.log.last_seq if as_of is None else space.known_seq(as_of)
-                results.append(await replayed(Opened(found.data, space), until_seq, show))
+    with scratch(path) as room, bar("replaying") as show:
+        for record in await spaces_in(path, wanted):
+            if as_of is None:
+                async with room.space(record.id) as live:
+                    results.append(await replayed(live, show))
+            else:
+                async with room.log(record.id) as log:
+                    results.append(await seen_from(record.id, log, as_of, show))
     return results
 
 

@@ -4,7 +4,7 @@ import time
 
 import anyio
 
-from adapters.cli.opened import Opened, opened
+from adapters.cli.opened import opened
 from adapters.cli.options import Target
 from adapters.cli.replaying import replayed
 from adapters.cli.terminal import bar
@@ -46,7 +46,7 @@ async def measured(events: int, profiles: int, report: Report) -> None:
             plain_s = time.perf_counter() - started
             with bar("checking") as show:
                 started = time.perf_counter()
-                result = await replayed(Opened(found.data, found.space), until_seq, show)
+                result = await replayed(found.space, show)
                 check_s = time.perf_counter() - started
     assert result.differences == [], result.differences
     report.row("plain scan, every event decoded", rate(count, plain_s))

@@ -7,7 +7,6 @@ import anyio
 import anyio.to_thread
 
 from adapters.cli.copies import backup, restore
-from adapters.cli.opened import Opened
 from adapters.cli.options import Folder
 from adapters.cli.replaying import replayed
 from adapters.cli.terminal import bar
@@ -57,7 +56,7 @@ async def test_a_backup_under_load_restores_with_all_that_was_acknowledged(tmp_p
         ids = {event.message_id for commit in space.log.read() for event in commit.events}
         assert set(before) <= ids
         with bar("replaying") as show:
-            assert (await replayed(Opened(opened, space), space.log.last_seq, show)).differences == []
+            assert (await replayed(space, show)).differences == []
         members = {space.name_of(one) for one, _ in await space.members("buyers")}
         assert members == {"ann-7f3a", "bob", *(f"u{n}" for n in range(7))}
 

@@ -14,7 +14,6 @@ import anyio
 import httpx
 import pytest
 
-from adapters.cli.opened import Opened
 from adapters.cli.replaying import replayed
 from adapters.cli.terminal import bar
 from adapters.config import Settings
@@ -226,4 +225,4 @@ async def test_a_daemon_killed_during_a_deletion_finishes_it_at_its_next_start(t
         space = opened.spaces()[0]
         await space.settle()
         with bar("replaying") as show:
-            assert (await replayed(Opened(opened, space), space.log.last_seq, show)).differences == []
+            assert (await replayed(space, show)).differences == []

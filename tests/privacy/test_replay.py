@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from adapters.cli.opened import Opened
 from adapters.cli.replaying import Replayed, replayed
 from adapters.cli.terminal import bar
 from adapters.opening import open_data
@@ -129,4 +128,4 @@ async def test_turnout_replay_check_agrees_after_a_deletion(tmp_path: Path) -> N
 
 async def checked(data: Any, space: Any) -> Replayed:
     with bar("replaying") as show:
-        return await replayed(Opened(data, space), space.log.last_seq, show)
+        return await replayed(space, show)
