@@ -1,7 +1,7 @@
 """What reducers make of the values of the events that pass, for the reference evaluator (contract, section 3)."""
 
-import math
 from collections import Counter
+from fractions import Fraction
 from typing import Any
 
 from actors.language import tree
@@ -15,7 +15,7 @@ def reduce_values(reducer: tree.Reducer, values: list[Any]) -> Any:
             return total([number for value in values if (number := number_of(value)) is not None])
         case "avg":
             numbers = [number for value in values if (number := number_of(value)) is not None]
-            return math.fsum(numbers) / len(numbers) if numbers else None
+            return float(total(numbers)) / len(numbers) if numbers else None
         case "min" | "max":
             return extreme(reducer, values)
         case "first":
@@ -31,8 +31,9 @@ def reduce_values(reducer: tree.Reducer, values: list[Any]) -> Any:
 
 
 def total(numbers: list[int | float]) -> int | float:
-    """Return an exact sum: of ints an int, else rounded once."""
-    return sum(numbers) if all(isinstance(number, int) for number in numbers) else math.fsum(numbers)
+    """Return an exact sum: of ints an int, else rounded once; a double does not hold every int."""
+    exact = sum(map(Fraction, numbers), Fraction(0))
+    return int(exact) if all(isinstance(number, int) for number in numbers) else float(exact)
 
 
 def extreme(reducer: tree.Reducer, values: list[Any]) -> Any:

@@ -123,3 +123,14 @@ def test_copies_of_a_log_that_a_killed_process_left_are_deleted(tmp_path: Path) 
     with DataDir.open(tmp_path / "data", holder="turnout serve"):
         assert not left.exists()
         assert (tmp_path / "data" / "turnout-backup.tar.zst").exists()
+
+
+def test_copies_of_a_log_that_a_process_is_at_work_on_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    at_work = tmp_path / "data" / f"{SCRATCH_PREFIX}x1"
+    with DataDir.open(at_work, holder="turnout replay"):
+        (tmp_path / "data" / "format").write_text(f"{FORMAT}\n")
+        with DataDir.open(tmp_path / "data", holder="turnout serve"):
+            assert (at_work / "format").exists()
+    with DataDir.open(tmp_path / "data", holder="turnout serve"):
+        assert not at_work.exists()
