@@ -241,6 +241,7 @@ class Limits(Struct, frozen=True):
     retry_first_ms: int
     retry_max_ms: int
     retry_for_ms: int
+    window_s: float = 0.0
 
 
 class Context(Struct, frozen=True):
@@ -270,6 +271,7 @@ class Adapter(Struct, frozen=True, kw_only=True):
     kinds: tuple[CallKind, ...]  # the calls it takes, in the order they are sent
     rate_per_s: float = RATE_DEFAULT_PER_S
     burst: int | None = None  # None: as many as the rate
+    window_s: float = 0  # above 0: in any stretch of so many seconds no more than the rate, the burst included
     concurrency: int = 16
     batch_max: int = 1  # calls in one conversation
     asks_max: int = 1  # requests that one conversation takes at most

@@ -49,7 +49,12 @@ class Allowance:
     def rate_per_s(self) -> float:
         """Return the rate that is used now."""
         limits = self._limits
-        return 0.0 if limits is None else max(RATE_MIN_PER_S, limits.rate_per_s * self.pace.share)
+        if limits is None:
+            return 0.0
+        rate_per_s = limits.rate_per_s
+        if limits.window_s:  # what may go at once is part of what a window may hold
+            rate_per_s = max(rate_per_s / 2, rate_per_s - limits.burst / limits.window_s)
+        return max(RATE_MIN_PER_S, rate_per_s * self.pace.share)
 
     @property
     def _burst(self) -> int:

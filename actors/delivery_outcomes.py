@@ -115,8 +115,9 @@ class Outcomes:
         """Move the circuit and the hold by how a conversation went."""
         state = self._ledger.state
         slow = next((one for one in verdicts if one.slow), None)
-        if slow is not None:
-            state.slowed += 1
+        is_held = now_ms < state.held_until_ms  # it was under way when the hold began, and says nothing new
+        if slow is not None and (slow.retry_after_ms is not None or not is_held):
+            state.slowed += not is_held
             pause_ms = slow.retry_after_ms
             if pause_ms is None:
                 pause_ms = backoff_ms(state.slowed, self._limits, self._random)
@@ -124,7 +125,7 @@ class Outcomes:
             state.held_reason = self._clean(slow.reason)
             self._throttled(now_ms)
             log.info("destination_throttled", destination=self._ledger.destination, retry_after_ms=pause_ms)
-        elif any(one.how == "delivered" for one in verdicts):
+        elif slow is None and not is_held and any(one.how == "delivered" for one in verdicts):
             state.slowed = 0
         answered = any(one.how != "retry" or one.slow or one.alone for one in verdicts)
         before = state.breaker

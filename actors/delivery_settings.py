@@ -117,6 +117,7 @@ def limits(adapter: Adapter, settings: CommonSettings) -> Limits:
         retry_first_ms=round(pick(settings.retry_first_seconds, RETRY_FIRST_S_DEFAULT) * 1000),
         retry_max_ms=round(pick(settings.retry_max_seconds, RETRY_MAX_S_DEFAULT) * 1000),
         retry_for_ms=round(pick(settings.retry_for_seconds, RETRY_FOR_S_DEFAULT) * 1000),
+        window_s=adapter.window_s,
     )
 
 

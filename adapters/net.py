@@ -8,6 +8,7 @@ the network raises: it becomes an answer with status 0 that says what happened, 
 """
 
 import asyncio
+import io
 import ipaddress
 import os
 import socket
@@ -24,6 +25,7 @@ from actors.delivery import Answer, Ask, Call, Destination, HttpAsk, Transport
 from eventlog.errors import InvalidError
 
 BODY_BYTES_MAX: Final = 64 * 1024  # of an answer: more is not read
+PIECE_BYTES: Final = 256 * 1024  # of a request that go out at once: beyond 1 MB the client library warns
 CONNECT_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 256  # of all destinations together
 CONNECTIONS_HOST_MAX: Final = 64
@@ -205,7 +207,7 @@ class HttpTransport:
                 ask.method,
                 url,
                 headers=ask.headers,
-                data=ask.body or None,
+                data=_payload(ask.body),
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
@@ -214,6 +216,11 @@ class HttpTransport:
             return failure(error)
         except asyncio.IncompleteReadError as error:
             return failure(error)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as the client library sends it without holding others up: a large one in pieces."""
+    return io.BytesIO(body) if len(body) > PIECE_BYTES else body or None
 
 
 async def _read(response: aiohttp.ClientResponse) -> Answer:

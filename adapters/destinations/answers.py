@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,23 @@ def bearer(token: str) -> dict[str, str]:
 def sha256(text: str) -> str:
     """Return the SHA-256 of the trimmed, lower-cased text, in lower-case hexadecimal."""
     return hashlib.sha256(text.strip().lower().encode()).hexdigest()
+
+
+def patient(answer: Answer, wait_s: float) -> Answer:
+    """Return an answer with the wait that a vendor tells in a form of its own as `Retry-After`, unless it has one."""
+    headers = {"retry-after": f"{max(0.0, wait_s):.3f}", **answer.headers}
+    return replace(answer, headers=headers)
+
+
+def number_of(text: object) -> float | None:
+    """Return a finite number that an answer may hold, as number or text; None for anything else."""
+    if isinstance(text, bool) or not isinstance(text, int | float | str):
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def ended(answer: Answer, context: Context, calls: tuple[Call, ...]) -> Done:

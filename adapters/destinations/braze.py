@@ -3,7 +3,9 @@
 https://www.braze.com/docs/api/endpoints/user_data/post_user_track (read 2026-11-24): `POST /users/track`, at most 75
 objects a request (attributes and events together), 3,000 requests in three seconds; a `201` may list objects that were
 left out under `errors`, by array and index. Braze takes a user by external_id, by alias or by email; ours with neither
-userId nor email are aliased by their anonymousId. An attribute set to null is removed.
+userId nor email are aliased by their anonymousId. An attribute set to null is removed. A `429` tells by
+`X-RateLimit-Reset`, in seconds since the epoch, when requests are taken again
+(https://www.braze.com/docs/api/api_limits).
 """
 
 from collections.abc import Iterator
@@ -11,9 +13,20 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from actors.delivery import DELIVERED, Adapter, Call, CommonSettings, Context, Conversation, Done, Verdict
+from actors.delivery import DELIVERED, Adapter, Answer, Call, CommonSettings, Context, Conversation, Done, Verdict
 from actors.delivery_settings import Secret
-from adapters.destinations.answers import ask_json, bearer, ended, json_of, objects, pinged, text_of, unfit
+from adapters.destinations.answers import (
+    ask_json,
+    bearer,
+    ended,
+    json_of,
+    number_of,
+    objects,
+    patient,
+    pinged,
+    text_of,
+    unfit,
+)
 from eventlog.instants import iso
 
 OBJECTS_MAX = 75  # a request
@@ -68,6 +81,12 @@ def verdicts(calls: tuple[Call, ...], answer: dict[str, Any]) -> tuple[Verdict, 
     return tuple(found)
 
 
+def waiting(answer: Answer, now_ms: int) -> Answer:
+    """Return an answer with the end of Braze's window read."""
+    reset_s = number_of(answer.headers.get("x-ratelimit-reset")) if answer.status == 429 else None
+    return answer if reset_s is None else patient(answer, reset_s - now_ms / 1000)
+
+
 def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
     """Send calls of many users in one request."""
     settings: BrazeSettings = context.settings
@@ -76,6 +95,7 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
     if fit:
         url = f"{settings.endpoint.rstrip('/')}/users/track"
         answer = yield ask_json(context, "POST", url, body(fit), bearer(settings.api_key))
+        answer = waiting(answer, context.now_ms)
         if not 200 <= answer.status < 300:
             done = ended(answer, context, fit)
             known = iter(done.verdicts)

@@ -4,13 +4,15 @@ https://developers.facebook.com/docs/marketing-api/audiences/guides/custom-audie
 and `DELETE /v25.0/{audience}/users` with a schema and rows, at most 10,000 rows a request; an email is trimmed,
 lower-cased and hashed with SHA-256, EXTERN_ID and MADID go as they are. The audience is made by `POST
 /v25.0/act_{account}/customaudiences`. Changes show within 24 hours, and an audience wants 100 members or more before
-ads can use it. Throttling comes as a `400` with an error code of its own (4, 17, 32, 613, 80000 to 80014), and
-`is_transient` says that trying again helps.
+ads can use it. Throttling comes as a `400` with an error code of its own (4, 17, 32, 613, 80000 to 80014), and for how
+many minutes it will last in the header `X-Business-Use-Case-Usage`
+(https://developers.facebook.com/docs/graph-api/overview/rate-limiting); `is_transient` says that trying again helps.
+Rows that are not valid are counted in an answer.
 """
 
 from typing import Annotated, Final
 
-from msgspec import Meta
+from msgspec import DecodeError, Meta, json
 
 from actors.delivery import (
     DELIVERED,
@@ -25,9 +27,20 @@ from actors.delivery import (
     Verdict,
     overall,
 )
-from actors.delivery_retry import judge
+from actors.delivery_retry import RETRY_AFTER_MAX_MS, judge
 from actors.delivery_settings import Secret, Text
-from adapters.destinations.answers import ask_json, bearer, gone, json_of, pinged, sha256, text_of, unfit
+from adapters.destinations.answers import (
+    ask_json,
+    bearer,
+    gone,
+    json_of,
+    number_of,
+    objects,
+    pinged,
+    sha256,
+    text_of,
+    unfit,
+)
 
 ROWS_MAX: Final = 10_000  # a request
 SCHEMA: Final = ("EMAIL", "EXTERN_ID", "MADID")
@@ -80,6 +93,18 @@ def creation(context: Context, call: Call) -> HttpAsk:
     return ask_json(context, "POST", url, made, bearer(settings.access_token))
 
 
+def regained_ms(answer: Answer) -> int | None:
+    """Return after how long access is regained, as far as that is told: the longest wait of any account."""
+    try:
+        told = json.decode(answer.headers.get("x-business-use-case-usage", "{}"))
+    except DecodeError:
+        return None
+    accounts = told.values() if isinstance(told, dict) else ()
+    minutes = [number_of(one.get("estimated_time_to_regain_access")) for all_of in accounts for one in objects(all_of)]
+    longest_min = max((one for one in minutes if one is not None), default=0.0)
+    return min(round(longest_min * 60_000), RETRY_AFTER_MAX_MS) if longest_min > 0 else None
+
+
 def verdict(answer: Answer, now_ms: int) -> Verdict:
     """Return what an answer means, reading the error code that a 400 may carry."""
     said = judge(answer, now_ms)
@@ -89,7 +114,8 @@ def verdict(answer: Answer, now_ms: int) -> Verdict:
     code, message = error.get("code"), text_of(error.get("message"))
     reason = f"error {code}: {message}"
     if code in THROTTLED:
-        return Verdict(how="retry", reason=reason, status=answer.status, slow=True)
+        pause_ms = regained_ms(answer)
+        return Verdict(how="retry", reason=reason, status=answer.status, slow=True, retry_after_ms=pause_ms)
     if code in PASSING or error.get("is_transient") is True:
         return Verdict(how="retry", reason=reason, status=answer.status, unsure=True)
     final = Verdict(how="dead", reason=reason, status=answer.status)
@@ -111,9 +137,17 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
         remember = {name: str(list_id)}
     if fit:
         answer = yield users(context, str(list_id), fit, adds=calls[0].value is True)
-        found = dict(zip((call.id for call in fit), overall(verdict(answer, context.now_ms), len(fit)), strict=True))
+        said = verdict(answer, context.now_ms)
+        found = dict(zip((call.id for call in fit), _each(fit, answer, said), strict=True))
     missing = unfit("Facebook needs an email or a mobile advertising id")
     return Done(tuple(found.get(call.id, _absent(call, missing)) for call in calls), remember=remember)
+
+
+def _each(calls: tuple[Call, ...], answer: Answer, said: Verdict) -> tuple[Verdict, ...]:
+    """Return what an answer says of each row: it counts those that are not valid, and does not say which they are."""
+    if said.how == "delivered" and number_of(json_of(answer).get("num_invalid_entries")) == len(calls):
+        said = Verdict(how="dead", reason="no row was valid", status=answer.status)
+    return overall(said, len(calls))
 
 
 def _absent(call: Call, missing: Verdict) -> Verdict:

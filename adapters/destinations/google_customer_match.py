@@ -6,10 +6,14 @@ loses all white space, is lower-cased, at gmail.com and googlemail.com loses its
 SHA-256 in hexadecimal (https://developers.google.com/data-manager/api/devguides/concepts/formatting). The list is made
 by `POST /v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5, February 2026). Access tokens come from
 https://oauth2.googleapis.com/token by refresh token and last an hour. A list wants 100 members before it can be used,
-and its members have to have agreed: the terms must be accepted, consent is yours to state.
+and its members have to have agreed: the terms must be accepted, consent is yours to state. One member that is not valid
+has a request refused, and `fieldViolations` names it; a `429` may say in `RetryInfo` for how long to wait
+(https://developers.google.com/data-manager/api/devguides/concepts/understand-errors).
 """
 
 import hashlib
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from typing import Literal as OneOf
 from urllib.parse import urlencode
@@ -19,6 +23,7 @@ from msgspec import Meta
 from actors.delivery import (
     DELIVERED,
     Adapter,
+    Answer,
     Call,
     CommonSettings,
     Context,
@@ -30,12 +35,24 @@ from actors.delivery import (
 )
 from actors.delivery_retry import judge
 from actors.delivery_settings import Secret, Text
-from adapters.destinations.answers import ask_json, bearer, gone, json_of, unfit
+from adapters.destinations.answers import (
+    ask_json,
+    bearer,
+    gone,
+    json_of,
+    number_of,
+    objects,
+    patient,
+    text_of,
+    unfit,
+)
 
 MEMBERS_MAX: Final = 10_000  # a request
 DOTLESS: Final = frozenset({"gmail.com", "googlemail.com"})  # dots in a name there mean nothing
 DAY_S: Final = 86_400
 TOKEN_MARGIN_S: Final = 60  # a token is renewed so long before it ends
+MEMBER: Final = re.compile(r"audience_?[mM]embers\[(\d+)\]")
+STALE: Final = Verdict(how="retry", reason="the access token was revoked", status=401)
 Account = Annotated[str, Meta(pattern=r"^[0-9-]{10,12}$")]
 Consent = OneOf["CONSENT_GRANTED", "CONSENT_DENIED"]
 
@@ -114,7 +131,7 @@ def members_ask(context: Context, list_id: str, calls: tuple[Call, ...], headers
     }
     if settings.login_customer_id is not None:
         destination["loginAccount"] = _account(settings.login_customer_id)
-    emails = list(dict.fromkeys(call.email for call in calls if call.email))
+    emails = distinct(calls)
     body: dict[str, Any] = {
         "destinations": [destination],
         "audienceMembers": [{"userData": {"userIdentifiers": [{"emailAddress": hashed(email)}]}} for email in emails],
@@ -133,6 +150,53 @@ def members_ask(context: Context, list_id: str, calls: tuple[Call, ...], headers
             body["termsOfService"] = {"customerMatchTermsOfServiceStatus": "ACCEPTED"}
     url = f"{settings.endpoint}/v1/audienceMembers:{'ingest' if adds else 'remove'}"
     return ask_json(context, "POST", url, body, headers)
+
+
+def is_stale(answer: Answer, hold: Mapping[str, Any]) -> bool:
+    """Tell whether an answer means that the token from an earlier conversation was revoked."""
+    return answer.status == 401 and not hold
+
+
+def details(answer: Answer) -> list[dict[str, Any]]:
+    """Return the details of a refusal."""
+    error = json_of(answer).get("error")
+    return objects(error.get("details")) if isinstance(error, dict) else []
+
+
+def waiting(answer: Answer) -> Answer:
+    """Return an answer with Google's own word on how long to wait read."""
+    if answer.status != 429:
+        return answer
+    told = (text_of(one.get("retryDelay")).removesuffix("s") for one in details(answer))
+    delays_s = [found for found in map(number_of, told) if found is not None]
+    return patient(answer, max(delays_s)) if delays_s else answer
+
+
+def members_named(answer: Answer) -> dict[int, str]:
+    """Return what a refusal says of single members, by their place in the request."""
+    found: dict[int, str] = {}
+    for violation in (one for detail in details(answer) for one in objects(detail.get("fieldViolations"))):
+        place = MEMBER.search(text_of(violation.get("field")))
+        if place is not None:
+            reason = text_of(violation.get("reason") or violation.get("description"))
+            found[int(place[1])] = f"refused: {reason} at {place[0]}"
+    return found
+
+
+def each(calls: tuple[Call, ...], answer: Answer, said: Verdict) -> tuple[Verdict, ...]:
+    """Return what an answer says of each call: where it names members, the others go again without them."""
+    named = members_named(answer) if said.how == "dead" else {}
+    emails = {email: place for place, email in enumerate(distinct(calls))}
+    reasons = [named.get(emails.get(call.email or "", -1)) for call in calls]
+    if not any(reasons):
+        return overall(said, len(calls))
+    again = Verdict(how="retry", reason="others of its batch were refused", status=said.status)
+    return tuple(again if why is None else Verdict(how="dead", reason=why, status=said.status) for why in reasons)
+
+
+def distinct(calls: tuple[Call, ...]) -> list[str]:
+    """Return the emails that go in a request, each once."""
+    return list(dict.fromkeys(call.email for call in calls if call.email))
 
 
 def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
@@ -158,20 +222,21 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
         headers = bearer(token)
         list_id = settings.list_id or context.memory.get(name)
         if list_id is None:
-            answer = yield list_ask(context, calls[0], headers)
+            answer = waiting((yield list_ask(context, calls[0], headers)))
+            if is_stale(answer, hold):
+                return Done((STALE,) * count, hold={"token": None})
             said, list_id = judge(answer, context.now_ms), json_of(answer).get("id")
             if said.how != "delivered" or list_id is None:
                 verdict = said if said.how != "delivered" else unfit("no id of the new list in the answer")
                 return Done((verdict,) * count, hold=hold)
             remember = {name: str(list_id)}
-        answer = yield members_ask(context, str(list_id), fit, headers)
+        answer = waiting((yield members_ask(context, str(list_id), fit, headers)))
         said = judge(answer, context.now_ms)
-        if answer.status == 401 and not hold:  # an older token: it may have been revoked
-            hold = {"token": None}
-            said = Verdict(how="retry", reason=said.reason, status=401)
+        if is_stale(answer, hold):
+            hold, said = {"token": None}, STALE
         elif answer.status == 404:
             said = gone(said)
-        found = dict(zip((call.id for call in fit), overall(said, len(fit)), strict=True))
+        found = dict(zip((call.id for call in fit), each(fit, answer, said), strict=True))
     missing = unfit("Google needs an email")
     absent = missing if calls[0].value is True else DELIVERED
     return Done(tuple(found.get(call.id, absent) for call in calls), remember=remember, hold=hold)

@@ -3,11 +3,13 @@
 https://experienceleague.adobe.com/en/docs/marketo-developer/marketo/rest/error-codes and …/rest/assets/static-lists
 (read 2026-11-24): a token from `GET /identity/oauth/token` lasts an hour; `POST /rest/v1/leads.json` makes or finds at
 most 300 people, `POST` and `DELETE /rest/v1/lists/{id}/leads.json` take at most 300; 100 calls in 20 seconds (5 a
-second) and 10 at once. The list is made by `POST /rest/asset/v1/staticLists.json`. Nearly all failures come as `200`
+second) and 10 at once. The list is made by `POST /rest/asset/v1/staticLists.json`, and found by its name where error
+709 says that there is one. Nearly all failures come as `200`
 with `success: false` and a code: 601 and 602 a token that is no good any more, 606 and 615 too fast, 604, 608, 611,
 713 and 502 try again later, 607 the day's quota. Single records fail by a `status` of `skipped` with `reasons`.
 """
 
+from collections.abc import Generator
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -17,6 +19,7 @@ from actors.delivery import (
     DELIVERED,
     Adapter,
     Answer,
+    Ask,
     Call,
     CommonSettings,
     Context,
@@ -34,6 +37,7 @@ TOKEN_MARGIN_S: Final = 60  # a token is renewed so long before it ends
 STALE_TOKEN: Final = frozenset({"600", "601", "602"})
 TOO_FAST: Final = frozenset({"606", "607", "615"})
 NO_SUCH_LIST: Final = frozenset({"610", "1013"})
+NAME_TAKEN: Final = frozenset({"709"})
 PASSING: Final = frozenset({"502", "604", "608", "611", "713"})
 QUOTA_PAUSE_MS: Final = 3_600_000  # 607: the day's quota; asked again each hour
 
@@ -65,9 +69,9 @@ def verdict(answer: Answer, now_ms: int) -> Verdict:
     return gone(final) if codes & NO_SUCH_LIST else final
 
 
-def is_stale(answer: Answer) -> bool:
-    """Tell whether an answer says that the token is no good any more."""
-    return any(text_of(one.get("code")) in STALE_TOKEN for one in objects(json_of(answer).get("errors")))
+def codes_of(answer: Answer) -> set[str]:
+    """Return the codes of the errors in an answer."""
+    return {text_of(one.get("code")) for one in objects(json_of(answer).get("errors"))}
 
 
 def token_ask(context: Context) -> HttpAsk:
@@ -114,6 +118,46 @@ def members_ask(
     return ask_json(context, "POST" if adds else "DELETE", url, {"input": [{"id": one} for one in ids]}, headers)
 
 
+def by_name_ask(context: Context, call: Call, headers: dict[str, str]) -> HttpAsk:
+    """Return the request for a list by its name."""
+    settings: MarketoSettings = context.settings
+    url = f"{settings.endpoint.rstrip('/')}/rest/asset/v1/staticList/byName.json?{urlencode({'name': call.key})}"
+    return HttpAsk(method="GET", url=url, headers=tuple(headers.items()), timeout_s=context.timeout_s)
+
+
+def token_of(context: Context, hold: dict[str, Any]) -> Generator[Ask, Answer, str | Verdict]:
+    """Return an access token, a new one (then put in `hold`) if there is none or it ends; else why there is none."""
+    known: str | None = context.memory.get("token")
+    if known is not None and context.memory["token_until_ms"] > context.now_ms:
+        return known
+    answer = yield token_ask(context)
+    said, got = judge(answer, context.now_ms), json_of(answer)
+    token, lasts_s = got.get("access_token"), got.get("expires_in")
+    if said.how != "delivered":
+        return said
+    if not isinstance(token, str):
+        return unfit("no access token in the answer")
+    lasts_s = lasts_s if isinstance(lasts_s, int) else 0
+    hold["token"] = token
+    hold["token_until_ms"] = context.now_ms + max(0, lasts_s - TOKEN_MARGIN_S) * 1000
+    return token
+
+
+def made_list(
+    context: Context, call: Call, headers: dict[str, str], hold: dict[str, Any]
+) -> Generator[Ask, Answer, int | Verdict]:
+    """Make the list and return its id; one that is there by its name was made by a request whose answer was lost."""
+    answer = yield list_ask(context, call, headers)
+    if NAME_TAKEN & codes_of(answer):
+        answer = yield by_name_ask(context, call, headers)
+    said, made = verdict(answer, context.now_ms), objects(json_of(answer).get("result"))
+    forget_stale(answer, hold)
+    if said.how != "delivered":
+        return said
+    found = made[0].get("id") if made else None
+    return found if isinstance(found, int) else unfit("no id of the new list in the answer")
+
+
 def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
     """Get a token and make the list, each if there is none; make or find the people; add or remove them."""
     settings: MarketoSettings = context.settings
@@ -130,39 +174,35 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
 
     if not emails:
         return end(absent)
-    token = context.memory.get("token")
-    if token is None or context.memory["token_until_ms"] <= context.now_ms:
-        answer = yield token_ask(context)
-        said, got = judge(answer, context.now_ms), json_of(answer)
-        token, lasts_s = got.get("access_token"), got.get("expires_in")
-        if said.how != "delivered" or not isinstance(token, str):
-            return end(said if said.how != "delivered" else unfit("no access token in the answer"))
-        lasts_s = lasts_s if isinstance(lasts_s, int) else 0
-        hold["token"] = token
-        hold["token_until_ms"] = context.now_ms + max(0, lasts_s - TOKEN_MARGIN_S) * 1000
+    token = yield from token_of(context, hold)
+    if isinstance(token, Verdict):
+        return end(token)
     headers = bearer(token)
-    list_id: object = settings.list_id or context.memory.get(name)
+    list_id: int | Verdict | None = settings.list_id or context.memory.get(name)
     if list_id is None:
-        answer = yield list_ask(context, calls[0], headers)
-        said, made = verdict(answer, context.now_ms), objects(json_of(answer).get("result"))
-        list_id = made[0].get("id") if made else None
-        if said.how != "delivered" or list_id is None:
-            return end(said if said.how != "delivered" else unfit("no id of the new list in the answer"))
+        list_id = yield from made_list(context, calls[0], headers, hold)
+        if isinstance(list_id, Verdict):
+            return end(list_id)
         remember[name] = list_id
     answer = yield people_ask(context, emails, headers)
     said = verdict(answer, context.now_ms)
+    forget_stale(answer, hold)
     if said.how != "delivered":
-        if is_stale(answer):
-            hold["token"] = None
         return end(said)
-    people = objects(json_of(answer).get("result"))
-    ids, refused = sorted_out(emails, people)
+    ids, refused = sorted_out(emails, objects(json_of(answer).get("result")))
     if ids:
         answer = yield members_ask(context, list_id, list(ids.values()), headers, adds=adds)
         said = verdict(answer, context.now_ms)
-        if is_stale(answer):
-            hold["token"] = None
+        forget_stale(answer, hold)
+        if said.how == "delivered" and adds:
+            refused |= left_out(ids, objects(json_of(answer).get("result")))
     return end(said, refused)
+
+
+def forget_stale(answer: Answer, hold: dict[str, Any]) -> None:
+    """Have the next conversation get another token, if an answer says that this one is no good any more."""
+    if STALE_TOKEN & codes_of(answer):
+        hold["token"] = None
 
 
 def sorted_out(emails: list[str], people: list[dict[str, Any]]) -> tuple[dict[str, object], dict[str, Verdict]]:
@@ -174,9 +214,20 @@ def sorted_out(emails: list[str], people: list[dict[str, Any]]) -> tuple[dict[st
         if person.get("id") is not None:
             ids[email] = person["id"]
         else:
-            reasons = "; ".join(text_of(one.get("message")) for one in objects(person.get("reasons")))
-            refused[email] = Verdict(how="dead", reason=f"skipped: {reasons or 'no reason given'}", status=200)
+            refused[email] = skipped(person)
     return ids, refused
+
+
+def left_out(ids: dict[str, object], result: list[dict[str, Any]]) -> dict[str, Verdict]:
+    """Return verdicts on those who are people, and were not added to the list."""
+    refused = {text_of(one.get("id")): skipped(one) for one in result if one.get("status") == "skipped"}
+    return {email: refused[text_of(found)] for email, found in ids.items() if text_of(found) in refused}
+
+
+def skipped(record: dict[str, Any]) -> Verdict:
+    """Return the verdict on a record that was not taken."""
+    reasons = "; ".join(text_of(one.get("message")) for one in objects(record.get("reasons")))
+    return Verdict(how="dead", reason=f"skipped: {reasons or 'no reason given'}", status=200)
 
 
 def ping(context: Context) -> Conversation:
@@ -194,10 +245,11 @@ MARKETO = Adapter(
     ping=ping,
     kinds=("member",),
     rate_per_s=5.0,  # contract, section 5
-    burst=4,  # more could be 100 calls and some in a window of twenty seconds
+    burst=5,
+    window_s=20.0,
     concurrency=1,
     batch_max=PEOPLE_MAX,
-    asks_max=4,
+    asks_max=5,
     together=True,
     group_by=lambda call: f"{call.connection}:{call.value}",
     interval_ms=3_600_000,  # contract, section 5

@@ -1,16 +1,16 @@
 """A real space with real destination actors on a simulated clock; only the other end of the wire is scripted."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import count
+from itertools import count, islice
 from random import Random
 from typing import Any
 
 from msgspec import Struct, json
 
-from actors.delivery import Answer, Ask, Call, Destination, HttpAsk, IdSync
+from actors.delivery import Answer, Ask, Call, Destination, HttpAsk, IdSync, Transport
 from actors.destinations_state import Destinations
-from actors.door import accept
+from actors.door import Incoming, accept
 from actors.space import Space, open_space
 from actors.supervisor import Deliveries
 from adapters.destinations import DESTINATIONS
@@ -24,6 +24,7 @@ SECOND_MS = 1000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+BATCH = 500  # messages of a crowd taken in at once
 
 
 KILLED = -1  # the status of a request during which the process died
@@ -95,10 +96,13 @@ def answer(status: int, headers: Mapping[str, str] | None = None, body: bytes = 
 class Stage:
     """A space and its destinations."""
 
-    def __init__(self, log: MemoryLog, clock: SimulatedClock, seal: FernetSeal) -> None:
+    def __init__(
+        self, log: MemoryLog, clock: SimulatedClock, seal: FernetSeal, transport: Transport | None = None
+    ) -> None:
         self.log = log
         self.clock = clock
         self.receiver = Receiver(clock)
+        self._transport: Transport = transport if transport is not None else self.receiver
         self._seal = seal
         self._ids = count(1)
         self._opened = 0
@@ -116,7 +120,7 @@ class Stage:
         random = Random(self._opened)  # noqa: S311 - a seed, so that a failure can be repeated
         self.destinations = Destinations(self.space, DESTINATIONS, self._seal, random)
         self.destinations.load()
-        self.deliveries = Deliveries(self.space, self.destinations, transport=self.receiver, random=random)
+        self.deliveries = Deliveries(self.space, self.destinations, transport=self._transport, random=random)
 
     async def close(self) -> None:
         """Stop."""
@@ -149,14 +153,23 @@ class Stage:
     async def send(self, *messages: dict[str, Any], step: bool = True) -> None:
         """Take tracking calls in."""
         for message in messages:
-            raw = json.encode({"messageId": f"m{next(self._ids)}", **message})
-            now_ms = self.clock.now_ms()
-            judged = accept(raw, kind=None, received_ms=now_ms, sent_at=None, index=0, source="src", new_id=lambda: "x")
-            assert not isinstance(judged, Rejected), judged
-            refused = await self.space.ingest([judged], [], "src")
+            refused = await self.space.ingest([self._judged(message)], [], "src")
             assert not refused, refused
         if step:
             await self.step()
+
+    async def send_at_once(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Take many tracking calls in, a batch at a time."""
+        for batch in _batched(messages):
+            refused = await self.space.ingest([self._judged(message) for message in batch], [], "src")
+            assert not refused, refused
+
+    def _judged(self, message: dict[str, Any]) -> Incoming:
+        raw = json.encode({"messageId": f"m{next(self._ids)}", **message})
+        now_ms = self.clock.now_ms()
+        judged = accept(raw, kind=None, received_ms=now_ms, sent_at=None, index=0, source="src", new_id=lambda: "x")
+        assert not isinstance(judged, Rejected), judged
+        return judged
 
     async def audience(self, name: str, query: str, **options: Any) -> str:
         """Define an audience and wait for its backfill; return its id."""
@@ -202,10 +215,16 @@ class Stage:
         return made.id
 
 
+def _batched(messages: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    left = iter(messages)
+    while batch := list(islice(left, BATCH)):
+        yield batch
+
+
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    """Set up a space with nothing in it."""
-    opened = Stage(MemoryLog(), SimulatedClock(START_MS), new_seal())
+async def stage(transport: Transport | None = None) -> AsyncIterator[Stage]:
+    """Set up a space with nothing in it; requests go by the transport, else to the scripted receiver."""
+    opened = Stage(MemoryLog(), SimulatedClock(START_MS), new_seal(), transport)
     await opened.open()
     try:
         yield opened

@@ -9,6 +9,7 @@ from msgspec import json
 from actors.delivery import Adapter, Answer, Ask, Call, Context, Done, HttpAsk
 from actors.delivery_settings import limits, masked, parse, schema, sealed, secret_names
 from adapters.destinations import DESTINATIONS
+from adapters.destinations.customerio import ulid
 from adapters.destinations.google_customer_match import hashed
 from adapters.destinations.sealing import new_seal
 
@@ -255,6 +256,7 @@ def test_customerio_gets_a_batch_and_says_which_items_it_refused() -> None:
             "type": "person",
             "identifiers": {"id": "bob"},
             "action": "event",
+            "id": ulid(calls[1]),
             "name": "Audience Entered",
             "timestamp": AT_MS // 1000,
             "attributes": {"audience_key": "big_spenders", "big_spenders": True, "message_id": calls[1].id},

@@ -45,5 +45,16 @@ def test_every_test_that_the_page_names_exists() -> None:
     assert named - written == set()
 
 
+def test_every_test_against_a_vendors_server_is_on_the_page_in_the_row_of_its_type() -> None:
+    rows = [re.findall(r"`([^`]+)`", line) for line in PAGE.splitlines() if line.startswith("| `")]
+    named = {kind: {name for row in rows if row[0] == kind for name in row[1:]} for kind in DESTINATIONS}
+    files = sorted((Path(__file__).parent / "vendors").glob("test_*.py"))
+    assert len(files) == 7
+    for file in files:
+        kind = next(kind for kind in DESTINATIONS if f'"{kind}"' in file.read_text())
+        written = set(re.findall(r"def (test_\w+)\(", file.read_text()))
+        assert written - named[kind] == set(), kind
+
+
 def test_the_trail_on_the_page_is_what_the_command_prints() -> None:
     assert f"```text\n{printed()}\n```" in PAGE
