@@ -6,19 +6,21 @@ definitions are asked in order of rank, over all entities at once, so that nobod
 true. Effects are dated when they became true: a timer's at its due time, an event's at its receipt.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any, Final
 
 from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Spec
-from actors.conditions.queries import FOREVER
+from actors.conditions.queries import CANNOT, FOREVER, Query
 from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
 from actors.entities import Account, Entity, User, copied
+from actors.gathering import Gathered
 from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Entered, Event, Exited, IdAdded, Merged, TraitComputed
 from eventlog.messages import EventData
 
 __all__ = ["KNOWN_ID_TYPES", "LEFT_TRAIT", "Partition"]
 
 LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to true leaves the account
+GATHER_SLICE: Final = 128  # users of an account whose states are joined before others get a turn
 
 
 class Partition(Deciding):
@@ -26,6 +28,8 @@ class Partition(Deciding):
 
     def __init__(self, program: Program | None = None, *, load: Load = nothing) -> None:
         super().__init__(program, load=load)
+        self.in_slices = False  # what takes long is left to `rest`, which whoever folds goes through before all else
+        self.shrunk: dict[int, set[int]] = {}  # account -> questions that are to be gathered anew: somebody left
         self._absorbed: list[tuple[User, User]] = []
 
     # -- entries -----------------------------------------------------------------------------------------------------
@@ -156,20 +160,63 @@ class Partition(Deciding):
             if hidden < 0:
                 account.count(hidden, -1)
         user.accounts[account.number][3] = set()
-        self._gather(account)
+        self._gather(account, self._take_out(account, user.a))
         self._ask_all(account)
         self._ask_audience_readers(user)
 
-    def _gather(self, account: Account, wanted: Set[int] | None = None) -> None:
-        """Make the account's states (of these questions) anew from those of its users."""
-        if wanted is None:
-            account.a = {}
-        else:
-            account.a = {index: state for index, state in account.a.items() if index not in wanted}
-        for number in account.users:
-            for index, state in self.user(number).a.items():
-                if wanted is None or index in wanted:
-                    self._merge_state(account.a, index, state)
+    def _take_out(self, account: Account, told: dict[int, Any]) -> set[int]:
+        """Take what a user told an account out of its states; return the questions where that cannot be done."""
+        anew = set()
+        for index, state in told.items():
+            mine = account.a.get(index)
+            if mine is None or state is None:
+                continue
+            rest = self._query(index).without(mine, state)
+            if rest is CANNOT:
+                anew.add(index)
+            elif rest is None:
+                del account.a[index]
+            else:
+                account.a[index] = rest
+        return anew
+
+    def _gather(self, account: Account, questions: Set[int]) -> None:
+        """Make the account's states of these questions anew from those of its users."""
+        if questions:
+            self.shrunk.setdefault(account.number, set()).update(questions)
+            if not self.in_slices:
+                for _ in self._gathered():
+                    pass
+
+    def _gathered(self) -> Iterator[None]:
+        """Gather what is to be gathered; yields now and then."""
+        while self.shrunk:
+            number, questions = next(iter(self.shrunk.items()))
+            account = self.account(number)
+            gathered = Gathered(lambda index, one, other: self._query(index).merge(one, other, self.now_ms))
+            for place, user in enumerate(account.users, 1):
+                for index, state in self._told_by(user).items():
+                    if index in questions and state is not None:
+                        query = self._query(index)
+                        gathered.add(index, query.load(copied(query.dump(state))))
+                if place % GATHER_SLICE == 0:
+                    yield
+            rest = {index: state for index, state in account.a.items() if index not in questions}
+            account.a = {**rest, **gathered.states()}
+            del self.shrunk[number]
+
+    def _told_by(self, number: int) -> dict[int, Any]:
+        """Return what a user tells its accounts; one that is not in memory stays out of it."""
+        user = self.entities.get(number) or self._load(number)
+        return {} if user is None else user.a
+
+    def _query(self, index: int) -> Query:
+        return self.program.asked_by_index[index].query
+
+    def rest(self) -> Iterator[None]:
+        """Do what is left of folding an entry after which an account is `shrunk`; yields now and then."""
+        yield from self._gathered()
+        self._settle()
 
     def _saying(self, account: Account) -> set[int]:
         """Return the audiences an account is in that users look at."""
@@ -195,7 +242,7 @@ class Partition(Deciding):
 
     def _merge_state(self, states: dict[int, Any], index: int, other: Any) -> None:
         """Add a copy of a state to those of another entity."""
-        query = self.program.asked_by_index[index].query
+        query = self._query(index)
         if other is None:
             return
         mine = states.get(index)
@@ -266,11 +313,13 @@ class Partition(Deciding):
             user.accounts[account.number][3] = self._saying(account)
         else:
             user.accounts[account.number][3] = set()
-            self._gather(account)
+            self._gather(account, self._take_out(account, user.a))
         self._ask_all(account)
 
     def _settle(self, most: int = -1) -> None:
         """Ask everything queued; then profiles that were absorbed can be taken out."""
+        if self.shrunk:
+            return  # what accounts know is not complete: `rest` goes on
         super()._settle(most)
         if self._absorbed:
             self._end_absorbed()
@@ -303,7 +352,7 @@ class Partition(Deciding):
     def erase(self, numbers: Iterable[int], seq: int) -> None:
         """Forget entities: their memberships end, their accounts no longer count them."""
         self.cause_seq = seq
-        shrunk: dict[int, set[int]] = {}  # account -> the questions that those who left had told it of
+        shrunk: dict[int, list[dict[int, Any]]] = {}  # account -> what those who leave it had told it
         for number in numbers:
             entity = self.find(number)
             if entity is None:
@@ -315,15 +364,14 @@ class Partition(Deciding):
                     for hidden in entity.inside:
                         if hidden < 0:
                             account.count(hidden, -1)
-                    shrunk.setdefault(joined, set()).update(entity.a)
+                    shrunk.setdefault(joined, []).append(entity.a)
             for node in sorted(entity.inside):
                 if node > 0 and node in self.program.nodes:
                     self.effects.append(Exited(number, node, self.now_ms, self.cause_seq))
             self._drop(entity)
-        for number, questions in shrunk.items():
+        for number, told in shrunk.items():
             account = self.account(number)
-            if questions:
-                self._gather(account, questions)
+            self._gather(account, set().union(*(self._take_out(account, states) for states in told)))
             self._ask_all(account)
             self.changed.add(number)
         self._settle()

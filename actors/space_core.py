@@ -105,6 +105,7 @@ class SpaceCore:
         self.definitions_held = load_definitions(store) if core is not None else Definitions()
         self._stored_entity = core.last_entity if core is not None else 0
         self.partition = Partition(load=loader(store, lambda: self.partition, lambda: self._stored_entity))
+        self.partition.in_slices = True
         self.incomplete: dict[int, int] = {}  # question -> since which sequence it is kept live; its past is missing
         self.touched: set[int] = set()  # entities changed before the last checkpoint, while a backfill waited
         self.folded_seq = 0
@@ -381,6 +382,8 @@ class SpaceCore:
                 fold_event(event, data, caused.get(event.seq, ()))
             else:
                 partition.fold_erased(event, caused.get(event.seq, ()))
+            if partition.shrunk:
+                yield from partition.rest()
             if partition.effects:
                 self._folded(event.seq)
             else:
@@ -389,13 +392,11 @@ class SpaceCore:
                 yield
         for is_erasing, run in groupby((one for one in rest if one[0] > after), _is_erasing):
             if is_erasing:
-                self._fold_erasures(list(run), commit.at_ms)
+                yield from self._fold_erasures(list(run), commit.at_ms)
                 continue
             for seq, fact in run:
-                if isinstance(fact, _DEFINITION):
-                    yield from self._fold_definition(fact, seq, commit.at_ms)
-                else:
-                    self._fold_fact(fact, seq, commit.at_ms)
+                fold = self._fold_definition if isinstance(fact, _DEFINITION) else self._fold_fact
+                yield from fold(fact, seq, commit.at_ms)
                 self._folded(seq)
                 if seq % FOLD_SLICE == 0:
                     yield
@@ -407,7 +408,7 @@ class SpaceCore:
             self._effects.extend(effects)
         self.folded_seq = max(self.folded_seq, seq)
 
-    def _fold_fact(self, fact: AnyFact, seq: int, at_ms: int) -> None:
+    def _fold_fact(self, fact: AnyFact, seq: int, at_ms: int) -> Iterator[None]:
         partition = self.partition
         if isinstance(fact, Ticked):
             partition.cause_seq = seq
@@ -416,6 +417,8 @@ class SpaceCore:
             partition.cause_seq = seq
             partition.advance(at_ms)
             partition.fold_fact(fact, seq)
+            if partition.shrunk:
+                yield from partition.rest()
         elif isinstance(fact, AccountsErased):
             partition.cause_seq = seq
             partition.advance(at_ms)
@@ -427,12 +430,13 @@ class SpaceCore:
         elif isinstance(fact, IdentityRulesChanged):
             self.seen_window_changed(settings_from_json(fact.rules))
 
-    def _fold_erasures(self, facts: list[tuple[int, AnyFact]], at_ms: int) -> None:
+    def _fold_erasures(self, facts: list[tuple[int, AnyFact]], at_ms: int) -> Iterator[None]:
         """Fold erasures that follow each other at once: an account that they all leave is gathered anew once."""
         seq = facts[-1][0]
         self.partition.cause_seq = seq
         self.partition.advance(at_ms)
         self.partition.erase([fact.entity for _, fact in facts if isinstance(fact, Erased)], seq)
+        yield from self.partition.rest()
         self._folded(seq)
 
     def _fold_definition(self, fact: AnyFact, seq: int, at_ms: int) -> Iterator[None]:

@@ -3,8 +3,8 @@
 A `Query` is an event chain whose own filters are decided when an event arrives (funnels are in `funnels`). Its state
 is a summary of the *set* of events that passed: `observe` may come in any order, `merge` joins two summaries, and
 with a now that only moves forward, what can no longer decide is dropped. States are plain ints, floats, strings,
-lists and dicts, never shared between profiles, `None` for "nothing yet"; `observe` and `merge` may change their first
-argument.
+lists and dicts, never shared between profiles, `None` for "nothing yet"; `observe`, `merge` and `without` may change
+their first argument.
 
 | query | keeps | size |
 |---|---|---|
@@ -20,7 +20,7 @@ Times are milliseconds since the epoch, UTC.
 """
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import fsum
@@ -28,12 +28,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from actors.conditions.values import number_of, text_of
+from actors.conditions.values import INTEGRAL_MAX, number_of, text_of
 from actors.language.tree import Event, Reducer
 
 State = Any
 Record = list[Any]  # [event_ms, sequence, value]
 
+CANNOT: Final = object()  # what `without` returns where a state does not know what else there was
 FOREVER: Final = 1 << 62
 INT_EXACT: Final = 2**53  # up to here a double holds every integer
 NO_ARRAY: Final = "\0"  # ends a text that begins with "[", where arrays are counted by their JSON text
@@ -71,6 +72,10 @@ class Query(ABC):
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Return the summary of the events of both (disjoint) states."""
 
+    def without(self, state: State, other: State) -> State:
+        """Return the summary without the events of another that was merged into it; CANNOT where it does not tell."""
+        return CANNOT
+
     @abstractmethod
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the answer now: a scalar, a list for unique, or None."""
@@ -100,6 +105,10 @@ class Count(Query):
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Add the counts."""
         return state + other
+
+    def without(self, state: State, other: State) -> State:
+        """Subtract the count."""
+        return state - other or None
 
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the count."""
@@ -135,6 +144,12 @@ class Sum(Query):
             state[0] += other[0] * (state[1] or 1)
         state[2] += other[2]
         return state
+
+    def without(self, state: State, other: State) -> State:
+        """Subtract the sum, which is exact; not where no number is left, or ones so large that their kind shows."""
+        if state[2] <= other[2] or (other[1] and abs(state[0]) >= INTEGRAL_MAX * (state[1] or 1)):
+            return CANNOT
+        return self.merge(state, [-other[0], other[1], -other[2]], 0)
 
     def dump(self, state: State) -> Any:
         """Return the state; an exact sum may need more than 64 bits."""
@@ -191,6 +206,10 @@ class Extreme(Query):
         """Keep the one further out."""
         return self._further(state, other)
 
+    def without(self, state: State, other: State) -> State:
+        """Return the state where it is not the other's."""
+        return state if state and state != other else CANNOT
+
     def _further(self, one: list[Any], two: list[Any]) -> list[Any]:
         both = [*one, *two]
         if len(both) < 2:
@@ -218,6 +237,10 @@ class Edge(Query):
         earlier = state[:2] < other[:2]
         return state if earlier == (self.reducer.name == "first") else other
 
+    def without(self, state: State, other: State) -> State:
+        """Return the state where it is not the other's."""
+        return state if state and state[:2] != other[:2] else CANNOT
+
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the value."""
         return state[2] if state else None
@@ -240,6 +263,14 @@ class Tally(Query):
         for text, count in other.items():
             state[text] = state.get(text, 0) + count
         return state
+
+    def without(self, state: State, other: State) -> State:
+        """Subtract the tally."""
+        for text, count in other.items():
+            state[text] -= count
+            if not state[text]:
+                del state[text]
+        return state or CANNOT
 
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the mode, the sorted texts, or how many there are."""
@@ -308,6 +339,16 @@ class Recent(Query):
         """Keep the newest of both."""
         return sorted(state + other)[-self.cap :]
 
+    def without(self, state: State, other: State) -> State:
+        """Take its timestamps out, unless older ones that were let go would have to take their place."""
+        if len(state) < self.cap:
+            for event_ms in other:
+                place = bisect_left(state, event_ms)
+                if place < len(state) and state[place] == event_ms:
+                    del state[place]
+            return state or None
+        return state if not other or other[-1] < state[0] else CANNOT
+
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return how many lie in the window, at most `cap`."""
         return len(state) - bisect_right(state, now_ms - self.before_ms) if state else 0
@@ -333,6 +374,14 @@ class Records(Query):
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Join the records."""
         return sorted(state + other, key=_place)
+
+    def without(self, state: State, other: State) -> State:
+        """Take its records out."""
+        for record in other:
+            place = bisect_left(state, record[:2])
+            if place < len(state) and state[place][:2] == record[:2]:
+                del state[place]
+        return state or None
 
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the reducer's value over those that count now."""

@@ -14,7 +14,7 @@ from actors.space import Space, open_space
 from eventlog.clock import SimulatedClock
 from eventlog.sqlite import SqliteLog
 from scenarios.benchmarks.report import Report, percentile, rate
-from scenarios.benchmarks.subjects import incoming, scratch
+from scenarios.benchmarks.subjects import as_the_daemon, incoming, scratch
 
 START_MS = 1_772_323_200_000
 BATCH = 500
@@ -83,4 +83,5 @@ async def _measure(users: int, rounds: int) -> None:
 
 def run(profiles: int = 50_000) -> None:
     """Measure and print."""
+    as_the_daemon()
     anyio.run(_measure, profiles, 2, backend_options={"use_uvloop": True})

@@ -14,7 +14,7 @@ from eventlog.clock import SimulatedClock
 from eventlog.instants import iso
 from eventlog.sqlite import SqliteLog
 from scenarios.benchmarks.report import Report, percentile
-from scenarios.benchmarks.subjects import incoming, scratch
+from scenarios.benchmarks.subjects import as_the_daemon, incoming, scratch
 
 START_MS = 1_772_323_200_000
 BATCH = 1_000
@@ -114,4 +114,5 @@ async def _sides(space: Space) -> tuple[list[float], list[float], list[float]]:
 
 def run(events: int = 10_000) -> None:
     """Measure and print."""
+    as_the_daemon()
     anyio.run(_measure, events, backend_options={"use_uvloop": True})

@@ -87,6 +87,7 @@ class Stage:
         self.keys: dict[int, str] = {}
         self.specs: dict[int, Spec] = {}
         self.seq = 0
+        self.slices = 0
         self.now_s = 0.0
         self.partition.now_ms = 0
         self._commits: list[Commit] = []
@@ -146,6 +147,7 @@ class Stage:
         self.ids[one] |= self.ids[other]
         self.numbers = {name: one if number == other else number for name, number in self.numbers.items()}
         self.partition.fold_fact(Merged(one, (other,), self.seq), self.seq)
+        self._do_the_rest()
         return self.told()
 
     def erase(self, user: str) -> list[Any]:
@@ -155,6 +157,7 @@ class Stage:
         self.numbers = {name: one for name, one in self.numbers.items() if one != number}
         self._commits = [self._without(commit, number) for commit in self._commits]
         self.partition.erase([number], self.seq)
+        self._do_the_rest()
         return self.told()
 
     def _without(self, commit: Commit, number: int) -> Commit:
@@ -204,7 +207,13 @@ class Stage:
         )
         self._commits.append(Commit(self.seq, now_ms, (event,)))
         self.partition.fold_event(event, decode_data(body), facts)
+        self._do_the_rest()
         return self.told()
+
+    def _do_the_rest(self) -> None:
+        """Go through the slices that a partition leaves to whoever folds."""
+        if self.partition.shrunk:
+            self.slices += sum(1 for _ in self.partition.rest())
 
     def entity(self, name: str, facts: list[AnyFact] | None = None) -> int:
         """Return an entity's number, given out when it is first heard of. Accounts are named in capitals."""

@@ -38,6 +38,14 @@ POOL: tuple[Defined, ...] = (
     accounts("alert", "ALL (event('A').count() >= 1) OR event('A').within(3 seconds).count() >= 3"),
     accounts("quiet", "NONE (audience('recently')) AND trait('t').exists()"),
     accounts("rich", "trait('total') >= 5 AND NOT ALL (trait('t') = 'a')"),
+    trait("largest", "event('A').max(property('x'))", "ACCOUNTS"),
+    trait("texts", "event('A').unique(property('x'))", "ACCOUNTS"),
+    trait("earliest", "event('B').first(property('x'))", "ACCOUNTS"),
+    trait("average", "event('A').avg(property('x'))", "ACCOUNTS"),
+    trait("lately", "event().within(4 seconds).sum(property('x'))", "ACCOUNTS"),
+    trait("spell", "event().expires_after(2 seconds).count()", "ACCOUNTS"),
+    trait("all_time", "event('B').count()", "ACCOUNTS"),
+    accounts("thrice", "event('A').within(4 seconds).count() >= 3"),
     accounts("followed", "event('A').where(event('B').within(parent: 2 seconds).count() >= 1).count() >= 1"),
 )
 ALWAYS = {one.key for one in POOL if one.key in {"busy", "none", "recently", "sum", "alert", "total"}}
@@ -46,7 +54,7 @@ users = st.sampled_from(USERS)
 teams = st.sampled_from(ACCOUNTS)
 ago = st.sampled_from((0, 0, 0, 1, 2, 4))
 calls = (
-    st.tuples(st.just("track"), users, st.sampled_from("AB"), ago, st.sampled_from((None, 1, 2, 3, "2"))),
+    st.tuples(st.just("track"), users, st.sampled_from("AB"), ago, st.sampled_from((None, 1, 2, 3, "2", 0.5))),
     st.tuples(st.just("identify"), users, ago, st.sampled_from((None, "a", "b"))),
     st.tuples(st.just("group"), st.sampled_from((*USERS, "")), teams, ago, st.booleans()),
 )
@@ -87,12 +95,29 @@ def perform(stage: Stage, step: tuple[Any, ...]) -> None:
 
 
 @settings(max_examples=3 * settings().max_examples)
-@given(st.sets(st.sampled_from(sorted({one.key for one in POOL} - ALWAYS)), min_size=1, max_size=6), steps)
-async def test_live_membership_is_what_hindsight_says(keys: set[str], given_steps: list[tuple[Any, ...]]) -> None:
+@given(
+    st.sets(st.sampled_from(sorted({one.key for one in POOL} - ALWAYS)), min_size=1, max_size=6), steps, st.booleans()
+)
+async def test_live_membership_is_what_hindsight_says(
+    keys: set[str], given_steps: list[tuple[Any, ...]], in_slices: bool
+) -> None:
     stage = Stage(*(one for one in POOL if one.key in keys | ALWAYS))
+    stage.partition.in_slices = in_slices
     for step in given_steps:
         perform(stage, step)
         await stage.check()
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(
+    st.sets(st.sampled_from([one.key for one in POOL if one.entity_type == "ACCOUNTS"]), min_size=3),
+    st.lists(calls[0] | calls[2] | st.tuples(st.just("erase"), users), min_size=6, max_size=20),
+)
+async def test_an_account_knows_nothing_more_of_those_who_left(keys: set[str], given_steps: list[Any]) -> None:
+    stage = Stage(*(one for one in POOL if one.key in keys | ALWAYS))
+    for step in given_steps:
+        perform(stage, step)
+    await stage.check()
 
 
 @given(steps, steps)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from actors.partition import GATHER_SLICE
 from tests.partition.stage import Stage, accounts, audience, trait
 
 
@@ -77,6 +78,39 @@ def test_an_account_looks_at_the_whole_history_of_whoever_joins_and_forgets_it_w
     assert stage.group("bob", "ACME", left=True) == [("-big", "ACME", 0)]
     assert stage.track("bob", "A", x=100) == []
     assert stage.track("ann", "A", x=4) == [("+big", "ACME", 0)]
+
+
+def test_what_was_the_largest_is_looked_for_again_in_slices_once_its_user_has_left() -> None:
+    stage = Stage(trait("largest", "event('A').max(property('x'))", "ACCOUNTS"))
+    stage.partition.in_slices = True
+    for number in range(2 * GATHER_SLICE + 1):
+        stage.track(f"u{number}", "A", x=number)
+        stage.group(f"u{number}", "ACME")
+    stage.group("u7", "ACME", left=True)
+    assert stage.slices == 0  # it was not the largest: nothing to look for
+    largest = 2 * GATHER_SLICE
+    assert stage.group(f"u{largest}", "ACME", left=True) == [(f"largest={largest - 1}", "ACME", 0)]
+    assert stage.slices == 1
+
+
+def test_the_newest_events_of_those_who_left_do_not_stand_for_older_ones() -> None:
+    stage = Stage(accounts("thrice", "event('A').within(10 seconds).count() >= 3"))
+    for user in ("ann", "ann", "bob", "bob", "bob"):
+        stage.track(user, "A")
+        stage.wait(1)
+    stage.group("ann", "ACME")
+    assert stage.group("bob", "ACME") == [("+thrice", "ACME", 5)]
+    assert stage.group("bob", "ACME", left=True) == [("-thrice", "ACME", 5)]
+    assert stage.track("ann", "A") == [("+thrice", "ACME", 5)]
+    assert stage.wait(6) == [("-thrice", "ACME", 10)]
+
+
+def test_a_count_of_texts_is_absent_once_nobody_is_left_who_had_an_event() -> None:
+    stage = Stage(trait("texts", "event('A').unique(property('x')).count()", "ACCOUNTS"))
+    stage.track("ann", "A", x="a")
+    assert stage.group("ann", "ACME") == [("texts=1", "ACME", 0)]
+    stage.group("bob", "ACME")
+    assert stage.group("ann", "ACME", left=True) == [("texts=null", "ACME", 0)]
 
 
 def test_an_accounts_funnel_meets_events_of_all_its_users() -> None:
