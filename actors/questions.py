@@ -24,7 +24,7 @@ from actors.language import references
 from actors.leavings import left_behind, merged
 from actors.scanning import Question, world_of
 from actors.snapshots import values_of
-from actors.space_api import EntityType, IdRow, Preview, TraitRow
+from actors.space_api import EntityType, IdRow, Preview, RefusalRow, TraitRow
 from eventlog.entries import (
     KIND_NAMES,
     Definition,
@@ -67,6 +67,15 @@ def ids_of(space: "SpaceCore", entity: int, known_seq: int | None = None) -> lis
         return []
     collection = space.identity.collection(entity) or "users"  # never changes; asked as of then it finds all ids again
     return [IdRow(collection, one.id_type, one.value, one.event_ms, one.source, one.encoding, one.seq) for one in ids]
+
+
+def refusals_of(space: "SpaceCore", entity: int, known_seq: int | None = None) -> list[RefusalRow]:
+    """Return the newest refusals of an entity, the oldest of them first."""
+    return [
+        RefusalRow(one.id_type, one.value, one.code, one.seq)
+        for one in space.identity.refusals(entity)
+        if known_seq is None or one.seq <= known_seq
+    ]
 
 
 def who_was_who(space: "SpaceCore", known_seq: int | None) -> WhoIsWho:

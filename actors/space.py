@@ -14,7 +14,7 @@ from actors.entities import Account, User
 from actors.explain import explain
 from actors.identity_rules import SpaceSettings, settings_from_json
 from actors.scanning import HERE, Scans
-from actors.space_api import Collection, DefinitionView, EntityType, IdRow, Preview, SpaceApi, TraitRow
+from actors.space_api import Collection, DefinitionView, EntityType, IdRow, Preview, RefusalRow, SpaceApi, TraitRow
 from actors.space_core import ACTIVE_MAX, SpaceCore
 from eventlog.clock import Clock
 from eventlog.entries import (
@@ -35,6 +35,7 @@ __all__ = [
     "EntityType",
     "IdRow",
     "Preview",
+    "RefusalRow",
     "Space",
     "SpaceApi",
     "TraitRow",
@@ -325,6 +326,10 @@ class Space(SpaceCore):
     def ids_of(self, entity: int, *, known_seq: int | None = None) -> list[IdRow]:
         """Return the external ids of an entity, oldest first, those of what it absorbed too."""
         return questions.ids_of(self, entity, known_seq)
+
+    def refusals_of(self, entity: int, *, known_seq: int | None = None) -> list[RefusalRow]:
+        """Return the ids of an entity's events that were not used to identify it and why: the newest, oldest first."""
+        return questions.refusals_of(self, entity, known_seq)
 
     def packed_ids(self, entities: Sequence[int]) -> bytes:
         """Return what is known of the external ids of many, for `actors.bulk_ids.known_ids` to take apart."""

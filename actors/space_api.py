@@ -51,6 +51,15 @@ class IdRow(Struct, frozen=True):
     seq: int = 0  # of the event that gave it
 
 
+class RefusalRow(Struct, frozen=True):
+    """An external id of an event of an entity that was not used to identify it."""
+
+    id_type: str
+    value: str
+    code: str
+    seq: int  # of the event
+
+
 class TraitRow(Struct, frozen=True):
     """One trait of an entity: custom, computed or an audience's boolean."""
 
@@ -232,6 +241,9 @@ class SpaceApi(Protocol):
 
         One read for all of them, about a microsecond each; whose they were when is decided as they are taken apart.
         """
+
+    def refusals_of(self, entity: int, *, known_seq: int | None = None) -> list[RefusalRow]:
+        """Return the ids of an entity's events that were not used to identify it and why: the newest, oldest first."""
 
     async def traits_of(self, entity: int, *, at_ms: int | None = None, known_ms: int | None = None) -> list[TraitRow]:
         """Return all traits of an entity, sorted by key: custom, computed, and a boolean for every live audience."""

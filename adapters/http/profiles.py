@@ -9,13 +9,13 @@ Answers carry no `data` envelope but the Profile API's own; every one has a `Req
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 from typing import Literal as OneOf
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from actors.space_api import Collection, IdRow, SpaceApi, TraitRow
+from actors.space_api import Collection, IdRow, RefusalRow, SpaceApi, TraitRow
 from adapters.http.context import ApiRequest, space_of
 from adapters.http.envelopes import decode_cursor, encode_cursor, parse_time_ms
 from eventlog.errors import InvalidError, NotFoundError
@@ -30,6 +30,14 @@ EVENTS_MAX: Final = 200
 EVENTS_DEFAULT: Final = 10
 LINKS_MAX: Final = 20  # contract, section 6
 NAMES_MAX: Final = 1_000  # in include and exclude
+REFUSED: Final = {  # why an id did not identify, by its code (contract, section 2)
+    "value_blocked": "the value is blocked, too long or no id at all",
+    "value_limit_exceeded": "a profile would have had more values of a type than it may",
+    "value_time_limit_exceeded": "a profile would have had more values of a type than it may within the period",
+    "merge_limit_exceeded": "a profile would have absorbed more profiles than it may, or two accounts merged",
+    "id_limit_exceeded": "the profile or the call would have had more ids than it may",
+    "no_matching_identifiers": "the call was about no account, so an account's id had nothing to go by",
+}
 
 T = TypeVar("T")
 
@@ -76,11 +84,24 @@ class ExternalIdOut(Struct, frozen=True):
     first_message_id: str
 
 
-class ExternalIdsAnswer(Struct, frozen=True):
-    """A page of external ids, in the order they were given."""
+class RefusedIdOut(Struct, frozen=True):
+    """An external id of an event of the profile that was not used to identify it, and why."""
+
+    id: str
+    type: str
+    code: str
+    reason: str
+    refused_at: str | None  # when the event happened; None: it is not kept any more
+    first_message_id: str
+    source_id: str
+
+
+class ExternalIdsAnswer(Struct, frozen=True, omit_defaults=True):
+    """A page of external ids, in the order they were given; `refused` where `verbose` asks for it."""
 
     data: list[ExternalIdOut]
     cursor: Cursor
+    refused: list[RefusedIdOut] | None = None
 
 
 class EventOut(Struct, frozen=True, omit_defaults=True):
@@ -212,7 +233,8 @@ def _cursor(request: ApiRequest, limit: int, following: str | None) -> Cursor:
     """Return the cursor of an answer: the address and the `next` of the page behind it, where there is one."""
     if following is None:
         return Cursor(url="", has_more=False, next="", limit=limit)
-    query = [(name, value) for name, value in request.query_params.multi_items() if name != "next"]
+    asked_for = request.scope["query_string"].decode("latin-1")
+    query = [pair for pair in parse_qsl(asked_for, keep_blank_values=True) if pair[0] != "next"]  # in their order
     path = quote(request.scope["raw_path"].decode("latin-1"), safe="/%:@!$&'()*+,;=~-._")
     return Cursor(url=f"{path}?{urlencode([*query, ('next', following)])}", has_more=True, next=following, limit=limit)
 
@@ -288,16 +310,26 @@ async def get_external_ids(
     profile: FromPath[str],
     limit: LimitQuery = None,
     include: IncludeQuery = None,
+    verbose: Annotated[str | None, QueryParameter(name="verbose", description="true: with refused ids")] = None,
     following: NextQuery = None,
     at: AtQuery = None,
     known: KnownQuery = None,
 ) -> ExternalIdsAnswer:
-    """Return the external ids in the order they were given; `include` names the types wanted."""
+    """Return the external ids in the order they were given; `include` names the types wanted.
+
+    With `verbose=true` also those that were refused or demoted, the newest 50, each with the rule that was broken.
+    """
     most, types, start = _limit(limit, IDS_DEFAULT, IDS_MAX), _names(include, "include"), _from(following, "ids")
+    is_verbose = _flag(verbose, "verbose")
     about = await asked(request, space_id, collection, profile, at, known)
     wanted = [row for row in about.ids if (types is None or row.id_type in types) and row.seq >= start]
     shown, after = _cut(wanted, most, lambda row: row.seq)
-    messages = {row["seq"]: row["message_id"] for row in await about.space.events_of(about.entity)}
+    events = {row["seq"]: row for row in await about.space.events_of(about.entity)}
+    refused = [
+        _refused(row, events.get(row.seq, {}))
+        for row in (about.space.refusals_of(about.entity, known_seq=about.known_seq) if is_verbose else ())
+        if (types is None or row.id_type in types) and _is_past(events.get(row.seq, {}), about.at_ms)
+    ]
     return ExternalIdsAnswer(
         [
             ExternalIdOut(
@@ -307,11 +339,29 @@ async def get_external_ids(
                 type=row.id_type,
                 created_at=iso(row.created_ms),
                 encoding=row.encoding,
-                first_message_id=messages.get(row.seq, ""),
+                first_message_id=events.get(row.seq, {}).get("message_id", ""),
             )
             for row in shown
         ],
         _cursor(request, most, None if after is None else encode_cursor("ids", after)),
+        refused if is_verbose else None,
+    )
+
+
+def _is_past(event: dict[str, Any], at_ms: int | None) -> bool:
+    """Tell whether an event had happened; one that is not kept any more is as old as can be."""
+    return at_ms is None or event.get("event_ms", at_ms) <= at_ms
+
+
+def _refused(row: RefusalRow, event: dict[str, Any]) -> RefusedIdOut:
+    return RefusedIdOut(
+        id=row.value,
+        type=row.id_type,
+        code=row.code,
+        reason=REFUSED[row.code],
+        refused_at=iso(event["event_ms"]) if event else None,
+        first_message_id=event.get("message_id", ""),
+        source_id=event.get("source", ""),
     )
 
 

@@ -117,6 +117,54 @@ async def test_pages_of_every_list_hold_everything_once(room: Room) -> None:
     assert sorted(one["external_ids"][0]["id"] for page in pages for one in page) == [f"g{n:02}" for n in range(23)]
 
 
+async def test_the_address_of_the_next_page_asks_what_was_asked_in_the_same_order(room: Room) -> None:
+    await room.send(identify("ann", **{f"t{n}": n for n in range(5)}))
+    given = "verbose=true&limit=2&class=custom&at=2031-01-01&include=t0%2Ct1%2Ct2%2Ct3&known=2031-01-02&extra=&x=1&x=2"
+    path = profile_of(room, "user_id:ann", "traits")
+    first = (await room.client.get(f"{path}?{given}")).json()
+    assert first["cursor"]["url"].endswith(f"?{given}&next=t2")
+    second = (await room.client.get(first["cursor"]["url"])).json()
+    assert (list(second["traits"]), second["cursor"]["has_more"]) == (["t2", "t3"], False)
+
+
+async def test_ids_that_did_not_identify_are_told_with_the_rule_that_was_broken(room: Room) -> None:
+    now = said_now(await room.client.get("/clock"))
+    settings = {"idLimits": {"loyalty": {"count": 1, "period": "weekly"}}, "blockedIds": [{"regex": "^test"}]}
+    answer = await room.client.patch(f"/spaces/{room.space_id}/settings", json=settings)
+    assert answer.status_code == 200, answer.text
+
+    def loyalty(value: str) -> dict[str, Any]:
+        return {"externalIds": [{"type": "loyalty", "id": value}]}
+
+    await room.send(
+        {**identify("ann", email="ann@x.io"), "timestamp": "2026-02-01T00:00:00Z", "context": loyalty("l1")},
+        {**identify("ann"), "timestamp": "2026-02-02T00:00:00Z", "context": loyalty("l2"), "messageId": "m-late"},
+        {**identify("ann"), "timestamp": "2026-02-03T00:00:00Z", "anonymousId": "test-7"},
+        identify("eve", email="ann@x.io"),
+        {**identify("ann"), "timestamp": "2026-02-04T00:00:00Z", "context": loyalty("x" * 10_000)},
+    )
+    told = await read(room, "user_id:ann", "external_ids", verbose="true")
+    assert [(one["type"], one["id"][:4], one["code"], one["refused_at"][:10]) for one in told["refused"]] == [
+        ("loyalty", "l2", "value_time_limit_exceeded", "2026-02-02"),
+        ("anonymous_id", "test", "value_blocked", "2026-02-03"),
+        ("loyalty", "xxxx", "value_blocked", "2026-02-04"),
+    ]
+    assert all(len(one["id"]) <= 1000 and one["reason"] for one in told["refused"])
+    assert (told["refused"][0]["first_message_id"], told["refused"][0]["source_id"]) == ("m-late", room.source_id)
+    assert {one["id"] for one in told["data"]} == {"ann", "ann@x.io", "l1"}
+    [of_eve] = (await read(room, "user_id:eve", "external_ids", verbose="true"))["refused"]
+    assert (of_eve["type"], of_eve["id"], of_eve["code"]) == ("email", "ann@x.io", "value_limit_exceeded")
+    assert "refused" not in await read(room, "user_id:ann", "external_ids")
+
+    async def codes(**query: Any) -> list[str]:
+        answer = await read(room, "user_id:ann", "external_ids", verbose="true", **query)
+        return [one["type"] for one in answer["refused"]]
+
+    assert await codes(include="anonymous_id") == ["anonymous_id"]
+    assert await codes(at="2026-02-03T00:00:00Z") == ["loyalty", "anonymous_id"]
+    assert await codes(known=now) == ["loyalty", "anonymous_id", "loyalty"]
+
+
 @pytest.mark.parametrize(
     "user_id", ["a:b", "a/b", "a/traits", "a+b", "a b", "100%", "%2B", "a?b#c", "ünï", "😀", "..", "a\\b", "&=;", " x"]
 )
