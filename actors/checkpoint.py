@@ -85,6 +85,15 @@ def pages(log: Log, table: Table) -> Iterator[tuple[Key, bytes]]:
         after = rows[-1][0]
 
 
+def put_away(partition: Partition, active_max: int) -> None:
+    """Let entities leave memory that are stored as they are, down to so many."""
+    entities = partition.entities
+    excess = len(entities) - active_max
+    if excess > 0:
+        for number in [n for n in entities if n not in partition.changed][:excess]:
+            partition.put_away(number)
+
+
 class Cut:
     """One checkpoint in the making: entities are added slice by slice, with no fold between."""
 

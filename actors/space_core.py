@@ -10,17 +10,17 @@ same order.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import Any, Final
 
 import anyio
 import structlog
 
 from actors.backfill import Backfills
-from actors.checkpoint import PARTITION, Cut, load_core, load_definitions, loader, restore
+from actors.checkpoint import PARTITION, Cut, load_core, load_definitions, loader, put_away, restore
 from actors.conditions.program import Asked
 from actors.definitions import SHADOW, Definitions
 from actors.door import Incoming
+from actors.folding import DEFINITION, fold_events, fold_facts, told_apart
 from actors.group import Group
 from actors.identity import Identity
 from actors.identity_rules import SpaceSettings, settings_from_json
@@ -31,21 +31,16 @@ from actors.retention import Retention
 from actors.scanning import HERE, Scans
 from eventlog.clock import Clock
 from eventlog.entries import (
-    AccountsErased,
     AnyFact,
     Commit,
     DeadLettered,
     DefinitionDeleted,
-    DefinitionFailed,
     DefinitionSaved,
     DefinitionSwitched,
     Erased,
     Event,
     EventsForgotten,
-    IdAdded,
     IdentityRulesChanged,
-    IdRefused,
-    IdSeenEarlier,
     Merged,
     RegulationSaved,
     Rejected,
@@ -56,7 +51,7 @@ from eventlog.entries import (
 from eventlog.errors import LogError
 from eventlog.history import ProfileHistory
 from eventlog.log import Changes, Log
-from eventlog.messages import EventData, decode_data
+from eventlog.messages import EventData
 from eventlog.seen import SeenIds
 
 log = structlog.get_logger("turnout.space")
@@ -68,13 +63,6 @@ QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new 
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
 HISTORY_ROWS: Final = 16_384  # unsaved index rows, before they are written as a run
 ACTIVE_MAX: Final = 200_000  # entities in memory; more are put away at a checkpoint
-
-_IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
-_DEFINITION = (DefinitionSaved, DefinitionSwitched, DefinitionFailed, DefinitionDeleted)
-
-
-def _is_erasing(one: tuple[int, AnyFact]) -> bool:
-    return isinstance(one[1], Erased)
 
 
 class SpaceCore:
@@ -335,14 +323,7 @@ class SpaceCore:
             cut.stored()
             self._effects_seq = max(self._effects_seq, folded_seq)
             self._stored_entity = self.partition.last_entity
-            self._put_away()
-
-    def _put_away(self) -> None:
-        entities = self.partition.entities
-        excess = len(entities) - self.active_max
-        if excess > 0:
-            for number in [n for n in entities if n not in self.partition.changed][:excess]:
-                self.partition.put_away(number)
+            put_away(self.partition, self.active_max)
 
     async def close(self) -> None:
         """Store what is not yet stored; the log itself stays open."""
@@ -364,42 +345,29 @@ class SpaceCore:
     def _fold(self, commit: Commit, datas: list[EventData] | None) -> Iterator[None]:
         """Fold what of a commit is not folded yet; yields now and then."""
         partition = self.partition
-        fold_event = partition.fold_event
         after = self.folded_seq
-        caused: dict[int, list[AnyFact]] = {}
-        rest: list[tuple[int, AnyFact]] = []
-        first, last = commit.first_seq, commit.first_seq + len(commit.events)
-        for seq, fact in enumerate(commit.facts, last):
-            if isinstance(fact, _IDENTITY) and first <= fact.cause_seq < last:
-                caused.setdefault(fact.cause_seq, []).append(fact)
+        caused, rest = told_apart(commit)
+        for place, seq in enumerate(fold_events(partition, commit, caused, datas, after)):
+            if seq is None:
+                yield
+            elif partition.effects:
+                self._folded(seq)
             else:
-                rest.append((seq, fact))
-        for place, event in enumerate(commit.events):
-            if event.seq <= after:
-                continue
-            if event.kind:
-                data = datas[place] if datas is not None else decode_data(event.body)
-                fold_event(event, data, caused.get(event.seq, ()))
-            else:
-                partition.fold_erased(event, caused.get(event.seq, ()))
-            if partition.shrunk:
-                yield from partition.rest()
-            if partition.effects:
-                self._folded(event.seq)
-            else:
-                self.folded_seq = event.seq
+                self.folded_seq = seq
             if place % FOLD_SLICE == FOLD_SLICE - 1:
                 yield
-        for is_erasing, run in groupby((one for one in rest if one[0] > after), _is_erasing):
-            if is_erasing:
-                yield from self._fold_erasures(list(run), commit.at_ms)
+        for one in fold_facts(partition, (placed for placed in rest if placed[0] > after), commit.at_ms):
+            if one is None:
+                yield
                 continue
-            for seq, fact in run:
-                fold = self._fold_definition if isinstance(fact, _DEFINITION) else self._fold_fact
-                yield from fold(fact, seq, commit.at_ms)
-                self._folded(seq)
-                if seq % FOLD_SLICE == 0:
-                    yield
+            seq, fact = one
+            if isinstance(fact, DEFINITION):
+                yield from self._fold_definition(fact, seq)
+            else:
+                self._heed(fact)
+            self._folded(seq)
+            if seq % FOLD_SLICE == 0:
+                yield
         self._folded(commit.last_seq)
 
     def _folded(self, seq: int) -> None:
@@ -408,41 +376,17 @@ class SpaceCore:
             self._effects.extend(effects)
         self.folded_seq = max(self.folded_seq, seq)
 
-    def _fold_fact(self, fact: AnyFact, seq: int, at_ms: int) -> Iterator[None]:
-        partition = self.partition
-        if isinstance(fact, Ticked):
-            partition.cause_seq = seq
-            partition.advance(fact.at_ms)
-        elif isinstance(fact, IdAdded | Merged):
-            partition.cause_seq = seq
-            partition.advance(at_ms)
-            partition.fold_fact(fact, seq)
-            if partition.shrunk:
-                yield from partition.rest()
-        elif isinstance(fact, AccountsErased):
-            partition.cause_seq = seq
-            partition.advance(at_ms)
-            partition.erase_traits(fact.traits, seq)
-        elif isinstance(fact, RegulationSaved | DeadLettered):
+    def _heed(self, fact: AnyFact) -> None:
+        """Take in a fact that is none of the partition's business."""
+        if isinstance(fact, RegulationSaved | DeadLettered):
             self.regulating.apply(fact)
         elif isinstance(fact, EventsForgotten):
             self.retention.apply(fact)
         elif isinstance(fact, IdentityRulesChanged):
             self.seen_window_changed(settings_from_json(fact.rules))
 
-    def _fold_erasures(self, facts: list[tuple[int, AnyFact]], at_ms: int) -> Iterator[None]:
-        """Fold erasures that follow each other at once: an account that they all leave is gathered anew once."""
-        seq = facts[-1][0]
-        self.partition.cause_seq = seq
-        self.partition.advance(at_ms)
-        self.partition.erase([fact.entity for _, fact in facts if isinstance(fact, Erased)], seq)
-        yield from self.partition.rest()
-        self._folded(seq)
-
-    def _fold_definition(self, fact: AnyFact, seq: int, at_ms: int) -> Iterator[None]:
+    def _fold_definition(self, fact: AnyFact, seq: int) -> Iterator[None]:
         partition, held = self.partition, self.definitions_held
-        partition.cause_seq = seq
-        partition.advance(at_ms)
         if isinstance(fact, DefinitionDeleted):
             node = partition.program.nodes.get(fact.number)
             if node is not None and held.held[fact.number].active is not None:  # else it never had a value
