@@ -3,22 +3,25 @@
 The entries are fed to a partition as they were live, in their order and by the time they were received, so that what
 comes out is what Turnout would have said then. A definition with the key of an existing one decides from the entry on
 at which that one first did; one with a new key from the beginning. What did happen are the effects in the log. Days are
-UTC days, times milliseconds since the epoch. All entities stay in memory, and each change that is told.
+UTC days, times milliseconds since the epoch. Entities are put away as a space does it; who is in, and each change that
+is told, stay in memory.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from typing import Literal as OneOf
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from actors.checkpoint import Cut, loader, put_away
 from actors.conditions.program import Spec, cycle_of
 from actors.definitions import SHADOW, Definitions, spec_of, tree_of
+from actors.folding import fold_events, fold_facts, told_apart
 from actors.language import references
 from actors.partition import Partition
+from actors.space_core import ACTIVE_MAX
 from eventlog.entries import (
-    AccountsErased,
     AnyFact,
     Commit,
     Definition,
@@ -26,22 +29,17 @@ from eventlog.entries import (
     DefinitionSaved,
     DefinitionSwitched,
     Entered,
-    Erased,
     Exited,
-    IdAdded,
-    IdRefused,
-    IdSeenEarlier,
-    Merged,
     Ticked,
     TraitComputed,
 )
 from eventlog.errors import InvalidError
-from eventlog.messages import decode_data
+from eventlog.log import Log
 
 DAY_MS: Final = 86_400_000
 DRAFT: Final = SHADOW * 2  # above every number of a space
+MOVES_MAX: Final = 5_000_000  # who enters or leaves on the days told of: some 500 MB
 
-_IDENTITY = (IdAdded, IdSeenEarlier, Merged, IdRefused)
 Direction = OneOf["entered", "left"]
 
 
@@ -69,48 +67,74 @@ class Move(Struct, frozen=True, order=True):
     did: bool  # in fact
 
 
-class Outcome(Struct, frozen=True):
-    """What a replay under other definitions gave."""
-
-    days: tuple[Day, ...]
-    moves: tuple[Move, ...]
-    last_seq: int
-
-
 class _Tally:
     """Who is in by day, read off effects."""
 
     def __init__(self) -> None:
         self.inside: set[int] = set()
         self.sizes: dict[int, int] = {}  # day -> size at its end
-        self.moves: dict[int, set[tuple[int, Direction]]] = {}
+        self.moves: dict[int, set[int]] = {}  # day -> who entered or left: entity * 2, one more for those who entered
 
-    def take(self, effect: Entered | Exited | TraitComputed) -> None:
-        """Take an effect into account; a computed trait's other value is no change."""
+    def take(self, effect: Entered | Exited | TraitComputed) -> tuple[int, int] | None:
+        """Take an effect into account; return the day and the move. A computed trait's other value is none."""
         is_in = isinstance(effect, Entered) or (isinstance(effect, TraitComputed) and effect.value is not None)
         if is_in is (effect.entity in self.inside):
-            return
+            return None
         (self.inside.add if is_in else self.inside.discard)(effect.entity)
-        day_ms = effect.at_ms - effect.at_ms % DAY_MS
-        self.moves.setdefault(day_ms, set()).add((effect.entity, "entered" if is_in else "left"))
+        day_ms = _day(effect.at_ms)
         self.sizes[day_ms] = len(self.inside)
+        return day_ms, effect.entity << 1 | is_in
 
     def end(self, at_ms: int) -> None:
         """Take note that the definition is gone: nobody is in it."""
         self.inside.clear()
-        self.sizes[at_ms - at_ms % DAY_MS] = 0
+        self.sizes[_day(at_ms)] = 0
+
+    def size_before(self, day_ms: int) -> int:
+        """Return the size at the end of the day before."""
+        earlier = [day for day in self.sizes if day < day_ms]
+        return self.sizes[max(earlier)] if earlier else 0
+
+    def count(self, day_ms: int) -> tuple[int, int]:
+        """Return how many entered and left on a day."""
+        moves = self.moves.get(day_ms, ())
+        entered = sum(one & 1 for one in moves)
+        return entered, len(moves) - entered
+
+
+_NOBODY: Final = _Tally()
 
 
 class WhatIf:
-    """A fold of a log under other definitions. Feed it all commits in order, then ask for the outcome."""
+    """A fold of a log under other definitions. Feed it all commits in order, then ask for days and moves."""
 
-    def __init__(self, drafts: Sequence[Definition], held: Definitions) -> None:
-        """Take definitions (their numbers are given anew) and those that stand; raise InvalidError for a cycle."""
+    def __init__(
+        self,
+        drafts: Sequence[Definition],
+        held: Definitions,
+        store: Log,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        active_max: int = ACTIVE_MAX,
+        moves_max: int = MOVES_MAX,
+    ) -> None:
+        """Take what to fold under; raise InvalidError for a cycle.
+
+        Args:
+            drafts: the definitions; their numbers are given anew.
+            held: those that stand.
+            store: where entities are put away that do not fit into memory; an empty log.
+            since_ms: the first day to tell of; None for the first of the log.
+            until_ms: days before this time are told of; None for all.
+            active_max: so many entities stay in memory.
+            moves_max: more who enter or leave are an error.
+        """
         standing = {one.latest.key: one.active or one.latest for one in held.held.values()}
         placed = [replace(one, number=DRAFT + place, enabled=True) for place, one in enumerate(drafts)]
         self._drafts = {one.number: one for one in placed}
-        self._by_key = {one.key: one for one in placed}
-        helping = _closure(placed, {**standing, **self._by_key})
+        by_key = {one.key: one for one in placed}
+        helping = _closure(placed, {**standing, **by_key})
         self._specs: list[Spec] = [spec_of(one, one.number) for one in (*placed, *helping)]
         self._from_switch = {
             standing[one.key].number if one.key in standing else one.number: one.number for one in (*placed, *helping)
@@ -119,65 +143,72 @@ class WhatIf:
         self._live = {one.number for one in placed if one.key not in standing}
         self._would: dict[int, _Tally] = {number: _Tally() for number in self._drafts}
         self._did: dict[int, _Tally] = {number: _Tally() for number in self._actual}
-        self._partition = Partition()
+        self._store = store
+        self._stored_entity = 0
+        self._active_max = active_max
+        self._partition = Partition(load=loader(store, lambda: self._partition, lambda: self._stored_entity))
         self._partition.set_definitions(self._specs, self._live, tuple)
+        self._span = (since_ms, until_ms)
+        self._moves_left = self._moves_max = moves_max
         self._first_ms: int | None = None
         self._last_ms = 0
         self.last_seq = 0
 
-    def feed(self, commit: Commit) -> None:
-        """Fold a commit."""
-        first, after = commit.first_seq, commit.first_seq + len(commit.events)
-        caused: dict[int, list[AnyFact]] = {}
-        rest: list[tuple[int, AnyFact]] = []
-        for seq, fact in enumerate(commit.facts, after):
-            if isinstance(fact, _IDENTITY) and first <= fact.cause_seq < after:
-                caused.setdefault(fact.cause_seq, []).append(fact)
-            else:
-                rest.append((seq, fact))
+    async def feed(self, commit: Commit) -> None:
+        """Fold a commit. Raises InvalidError where more enter and leave than can be told of."""
         partition = self._partition
-        for event in commit.events:
-            if event.kind:
-                partition.fold_event(event, decode_data(event.body), caused.get(event.seq, ()))
-            else:
-                partition.fold_erased(event, caused.get(event.seq, ()))
-            self._see(event.received_ms)
-        for seq, fact in rest:
-            self._fact(fact, seq, commit.at_ms)
-        self._take()
+        caused, rest = told_apart(commit)
+        for _ in fold_events(partition, commit, caused):
+            pass
+        if commit.events:
+            self._see(commit.events[0].received_ms)
+            self._see(max(event.received_ms for event in commit.events))
+        for placed in fold_facts(partition, rest, commit.at_ms):
+            if placed is not None:
+                self._heed(*placed, commit.at_ms)
+        for effect in partition.take_effects():
+            assert isinstance(effect, Entered | Exited | TraitComputed)
+            self._note(self._would.get(effect.definition), effect)
         self.last_seq = commit.last_seq
+        if len(partition.entities) > self._active_max:
+            await self._put_away()
 
     def _see(self, at_ms: int) -> None:
         self._first_ms = at_ms if self._first_ms is None else self._first_ms
         self._last_ms = max(self._last_ms, at_ms)
 
-    def _fact(self, fact: AnyFact, seq: int, at_ms: int) -> None:
-        partition = self._partition
-        partition.cause_seq = seq
+    def _heed(self, seq: int, fact: AnyFact, at_ms: int) -> None:
+        """Take in a fact that is none of the partition's business."""
         match fact:
             case Entered() | Exited() | TraitComputed():
-                if fact.definition in self._did:
-                    self._did[fact.definition].take(fact)
+                self._note(self._did.get(fact.definition), fact)
             case Ticked(at_ms=tick_ms):
-                partition.advance(tick_ms)
                 self._see(tick_ms)
-            case IdAdded() | Merged():
-                partition.advance(at_ms)
-                partition.fold_fact(fact, seq)
-            case Erased(entity=entity):
-                partition.advance(at_ms)
-                partition.erase([entity], seq)
-            case AccountsErased(traits=traits):
-                partition.advance(at_ms)
-                partition.erase_traits(traits, seq)
             case DefinitionSwitched(number=number):
-                partition.advance(at_ms)
                 self._switch(number, seq)
-            case DefinitionDeleted(number=number):
-                if number in self._did:
-                    self._did[number].end(at_ms)
+            case DefinitionDeleted(number=number) if number in self._did:
+                self._did[number].end(at_ms)
             case _:
                 pass
+
+    def _note(self, tally: _Tally | None, effect: Entered | Exited | TraitComputed) -> None:
+        found = None if tally is None else tally.take(effect)
+        if found is None or tally is None or not self._is_told(found[0]):
+            return
+        moves = tally.moves.setdefault(found[0], set())
+        before = len(moves)
+        moves.add(found[1])
+        self._moves_left -= len(moves) - before
+        if self._moves_left < 0:
+            raise InvalidError(
+                "too_many_changes",
+                f"more than {self._moves_max:,} profiles enter and leave; tell of fewer days with --since and --until, "
+                "or try fewer definitions at once",
+            )
+
+    def _is_told(self, day_ms: int) -> bool:
+        since_ms, until_ms = self._span
+        return (since_ms is None or day_ms >= _day(since_ms)) and (until_ms is None or day_ms <= _day(until_ms - 1))
 
     def _switch(self, number: int, seq: int) -> None:
         """Let a definition decide from here on, where the one of its key first did."""
@@ -195,50 +226,64 @@ class WhatIf:
                 partition.ask(entity, node)
         partition.settle()
 
-    def _take(self) -> None:
-        for effect in self._partition.take_effects():
-            assert isinstance(effect, Entered | Exited | TraitComputed)
-            tally = self._would.get(effect.definition)
-            if tally is not None:
-                tally.take(effect)
+    async def _put_away(self) -> None:
+        """Store what changed, and let half of the entities leave memory."""
+        cut = Cut(self._partition)
+        while cut.dump_slice():
+            pass
+        await self._store.store([cut.changes(Definitions(), {}, 0)])
+        cut.stored()
+        self._stored_entity = self._partition.last_entity
+        put_away(self._partition, self._active_max // 2)
 
-    def outcome(self, *, since_ms: int | None = None, until_ms: int | None = None) -> Outcome:
-        """Return each day from the first to the last event, or of a part of them (`since_ms` <= day < `until_ms`)."""
+    # -- what came out -----------------------------------------------------------------------------------------------
+
+    def _tallies(self) -> Iterator[tuple[str, _Tally, _Tally | None]]:
+        """Yield of each definition its key, what would have been, and what was (None: nothing has ever decided)."""
+        by_key = {key: number for number, key in self._actual.items()}
+        for number, draft in self._drafts.items():
+            yield draft.key, self._would[number], self._did.get(by_key.get(draft.key, 0))
+
+    def _days(self) -> range:
         if self._first_ms is None:
-            return Outcome((), (), self.last_seq)
+            return range(0)
+        since_ms, until_ms = self._span
         first, last = _day(self._first_ms), _day(self._last_ms)
         first = first if since_ms is None else max(first, _day(since_ms))
         last = last if until_ms is None else min(last, _day(until_ms - 1))
-        days: list[Day] = []
-        moves: list[Move] = []
-        by_key = {key: number for number, key in self._actual.items()}
-        for number, draft in self._drafts.items():
-            would, did = self._would[number], self._did.get(by_key.get(draft.key, 0))
-            size, was = _size_before(would, first), 0 if did is None else _size_before(did, first)
-            for day_ms in range(first, last + 1, DAY_MS):
+        return range(first, last + 1, DAY_MS)
+
+    def days(self) -> Iterator[Day]:
+        """Yield each day from the first to the last event, or of the part that was asked for, by definition."""
+        days = self._days()
+        for key, would, did in self._tallies():
+            size, was = would.size_before(days.start), 0 if did is None else did.size_before(days.start)
+            for day_ms in days:
                 size = would.sizes.get(day_ms, size)
-                was = was if did is None else did.sizes.get(day_ms, was)
-                ours = would.moves.get(day_ms, set())
-                theirs = set() if did is None else did.moves.get(day_ms, set())
-                counts = (_count(ours, "entered"), _count(ours, "left"))
-                actual = (None, None, None) if did is None else (was, _count(theirs, "entered"), _count(theirs, "left"))
-                days.append(Day(draft.key, day_ms, size, *counts, *actual))
-                moves += [
-                    Move(
-                        day_ms, draft.key, entity, direction, (entity, direction) in ours, (entity, direction) in theirs
-                    )
-                    for entity, direction in ours | theirs
-                ]
-        return Outcome(tuple(days), tuple(sorted(moves)), self.last_seq)
+                actual: tuple[int | None, int | None, int | None] = (None, None, None)
+                if did is not None:
+                    was = did.sizes.get(day_ms, was)
+                    actual = (was, *did.count(day_ms))
+                yield Day(key, day_ms, size, *would.count(day_ms), *actual)
+
+    def moves(self) -> Iterator[Move]:
+        """Yield everybody who entered or left, by day, key and entity."""
+        tallies = sorted(self._tallies(), key=lambda one: one[0])
+        for day_ms in self._days():
+            for key, would, did in tallies:
+                ours, theirs = would.moves.get(day_ms, set()), (did or _NOBODY).moves.get(day_ms, set())
+                for one in sorted(ours | theirs):
+                    yield Move(day_ms, key, one >> 1, "entered" if one & 1 else "left", one in ours, one in theirs)
+
+    def movers(self) -> set[int]:
+        """Return everybody who entered or left."""
+        return {one.entity for one in self.moves()}
 
 
-def replayed_with(
-    commits: Iterable[Commit], drafts: Sequence[Definition], held: Definitions, hear: Callable[[int], None]
-) -> WhatIf:
-    """Fold all commits under these definitions; `hear` is told how far it is."""
-    fold = WhatIf(drafts, held)
+async def replayed_with(commits: Iterable[Commit], fold: WhatIf, hear: Callable[[int], None]) -> WhatIf:
+    """Fold all commits and return the fold; `hear` is told how far it is."""
     for commit in commits:
-        fold.feed(commit)
+        await fold.feed(commit)
         hear(commit.last_seq)
     return fold
 
@@ -275,12 +320,3 @@ def _closure(drafts: Iterable[Definition], by_key: Mapping[str, Definition]) -> 
 
 def _day(at_ms: int) -> int:
     return at_ms - at_ms % DAY_MS
-
-
-def _size_before(tally: _Tally, day_ms: int) -> int:
-    earlier = [day for day in tally.sizes if day < day_ms]
-    return tally.sizes[max(earlier)] if earlier else 0
-
-
-def _count(moves: set[tuple[int, Direction]], direction: Direction) -> int:
-    return sum(one[1] == direction for one in moves)

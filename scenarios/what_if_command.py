@@ -4,6 +4,7 @@ The log is opened for reading alone, and read up to where it ended then: a daemo
 """
 
 import csv
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,22 +13,25 @@ from typing import Literal as OneOf
 import anyio
 import msgspec
 from cyclopts import Group, Parameter
+from msgspec import Struct
 from rich.table import Table as Grid
 
 from adapters.cli import replaying
 from adapters.cli.opened import path_of
 from adapters.cli.options import THIS, WHERE, Flag, Folder, Instant, MisusedError, Output
-from adapters.cli.terminal import answers, bar, note, write_json
+from adapters.cli.replay_snapshot import scratch, spaces_in
+from adapters.cli.terminal import answers, bar, note
 from eventlog.entries import IdAdded
-from eventlog.errors import InvalidError, NotFoundError
+from eventlog.errors import InvalidError
 from eventlog.instants import iso
 from eventlog.log import Log
 from eventlog.sqlite import SqliteLog
-from scenarios.what_if import Day, Outcome, held_in, replayed_with
+from scenarios.what_if import Day, WhatIf, held_in, replayed_with
 from scenarios.what_if_file import definitions_in
 from scenarios.what_if_picture import picture
 
 WHAT_IF = Group("What if", sort_key=2)
+PEOPLE = ("day", "key", "id_type", "id", "change", "would", "did")
 
 
 def replay(
@@ -48,7 +52,7 @@ def replay(
     """Fold the whole log anew: build everything beside it again, or, with an option, only look.
 
     Without an option what lies beside the log (identities, memberships, states) is built anew, in place, in all spaces.
-    Nothing goes to destinations.
+    Nothing goes to destinations. To only look, a snapshot is taken: a daemon may be at work meanwhile.
 
     Args:
         with_: Change nothing; tell day by day who would have entered and left under this file's definitions.
@@ -59,8 +63,8 @@ def replay(
         svg: Draw the sizes over time to this file.
         report: How to write the days.
         as_of: Change nothing; tell how large each audience was at this time (ISO 8601), as it was known then.
-        check: Change nothing; compare what follows from the log with what stands; any difference is told and fails.
-        space: Look at this one alone, by id or slug (with --with by id). [default: every space]
+        check: Change nothing; compare what follows from the log with all that stands; any difference is told and fails.
+        space: Look at this one alone, by id or slug. [default: every space]
         format: How to write the answer.
         folder: The data directory.
     """
@@ -70,38 +74,55 @@ def replay(
         return int(replaying.replay(as_of=as_of, check=check, space=space, format=format, folder=folder))
     if check or as_of is not None:
         raise MisusedError("--with stands alone: neither --check nor --as-of goes with it")
-    path = _log_of(path_of(folder.target()), space)
-    outcome, names = anyio.run(what_if, path, with_, since, until, backend_options={"use_uvloop": True})
+    data = path_of(folder.target())
+    as_json = report == "json" or format == "json"
+    wants_names = as_json or who is not None
+    ask = Asked(data, space, with_, since, until, wants_names)
+    fold, names = anyio.run(what_if, ask, backend_options={"use_uvloop": True})
     if csv_ is not None:
-        _write_csv(csv_, Day.__struct_fields__, map(_row, outcome.days))
+        _write_csv(csv_, Day.__struct_fields__, map(_row, fold.days()))
     if who is not None:
-        head = ("day", "key", "id_type", "id", "change", "would", "did")
-        _write_csv(who, head, _people(outcome, names))
+        _write_csv(who, PEOPLE, _people(fold, names))
     if svg is not None:
-        _write_text(svg, picture(outcome.days))
-    if report == "json" or format == "json":
-        write_json({"days": [dict(zip(Day.__struct_fields__, _row(one), strict=True)) for one in outcome.days]})
+        _write_text(svg, picture(fold.days()))
+    if as_json:
+        _write_json(fold, names)
     else:
-        _show(outcome)
+        _show(fold)
     return 0
 
 
-async def what_if(
-    path: Path, file: Path, since_ms: int | None, until_ms: int | None
-) -> tuple[Outcome, dict[int, tuple[str, str]]]:
-    """Return what a log gives under a file's definitions, and an external id of everybody told of."""
-    log = await SqliteLog.open(path, read_only=True)
-    try:
-        until_seq = log.last_seq
-        held = held_in(one for _, facts in log.read_facts(0, until_seq) for one in facts)
-        drafts = definitions_in(file, held)
-        with bar("what if", until_seq) as show:
-            outcome = replayed_with(log.read(0, until_seq), drafts, held, show.to).outcome(
-                since_ms=since_ms, until_ms=until_ms
-            )
-        return outcome, _names(log, until_seq, {one.entity for one in outcome.moves})
-    finally:
-        await log.close()
+class Asked(Struct, frozen=True):
+    """What is to be found out."""
+
+    data: Path
+    space: str | None  # id or slug
+    file: Path
+    since_ms: int | None
+    until_ms: int | None
+    wants_names: bool
+
+
+async def what_if(asked: Asked) -> tuple[WhatIf, dict[int, tuple[str, str]]]:
+    """Return what a log gives under a file's definitions, and an external id of everybody told of, if wanted."""
+    spaces = await spaces_in(asked.data, asked.space)
+    if len(spaces) > 1:
+        slugs = ", ".join(one.slug for one in spaces)
+        raise MisusedError(f"there are several spaces; name one with --space: {slugs}")
+    log = await SqliteLog.open(asked.data / "spaces" / f"{spaces[0].id}.log", read_only=True)
+    with scratch(asked.data) as room:
+        store = await SqliteLog.open(room.path / "what-if.log", durability="off")
+        try:
+            until_seq = log.last_seq
+            held = held_in(one for _, facts in log.read_facts(0, until_seq) for one in facts)
+            drafts = definitions_in(asked.file, held)
+            fold = WhatIf(drafts, held, store, since_ms=asked.since_ms, until_ms=asked.until_ms)
+            with bar("what if", until_seq) as show:
+                await replayed_with(log.read(0, until_seq), fold, show.to)
+            return fold, _names(log, until_seq, fold.movers()) if asked.wants_names else {}
+        finally:
+            await store.close()
+            await log.close()
 
 
 def _names(log: Log, until_seq: int, entities: set[int]) -> dict[int, tuple[str, str]]:
@@ -116,24 +137,38 @@ def _names(log: Log, until_seq: int, entities: set[int]) -> dict[int, tuple[str,
     return names
 
 
-def _log_of(data: Path, space: str | None) -> Path:
-    ids = sorted(path.stem for path in (data / "spaces").glob("*.log"))
-    if space is None and len(ids) > 1:
-        raise MisusedError(f"there are several spaces; name one with --space: {', '.join(ids)}")
-    if not ids or (space is not None and space not in ids):
-        raise NotFoundError("not_found", f"no space {space!r} in {data}; it has {', '.join(ids) or 'none'}")
-    return data / "spaces" / f"{space or ids[0]}.log"
-
-
 def _row(day: Day) -> tuple[Any, ...]:
     values = msgspec.structs.astuple(day)
     return (values[0], iso(day.day_ms)[:10], *values[2:])
 
 
-def _people(outcome: Outcome, names: dict[int, tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
-    for one in outcome.moves:
+def _people(fold: WhatIf, names: dict[int, tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
+    for one in fold.moves():
         name = names.get(one.entity, ("", ""))
         yield iso(one.day_ms)[:10], one.key, name[0], _safe(name[1]), one.direction, one.would, one.did
+
+
+def _write_json(fold: WhatIf, names: dict[int, tuple[str, str]]) -> None:
+    """Write {"days": […], "people": […]}, piece by piece."""
+    days = (dict(zip(Day.__struct_fields__, _row(one), strict=True)) for one in fold.days())
+    people = (
+        (iso(one.day_ms)[:10], one.key, *names.get(one.entity, ("", "")), one.direction, one.would, one.did)
+        for one in fold.moves()
+    )
+    write = sys.stdout.write
+    write('{"days":')
+    _write_list(days)
+    write(',"people":')
+    _write_list(dict(zip(PEOPLE, one, strict=True)) for one in people)
+    write("}\n")
+
+
+def _write_list(values: Iterable[Any]) -> None:
+    write, before = sys.stdout.write, "["
+    for value in values:
+        write(before + msgspec.json.encode(value).decode())
+        before = ","
+    write("[]" if before == "[" else "]")
 
 
 def _safe(cell: str) -> str:
@@ -158,15 +193,15 @@ def _write_text(path: Path, text: str) -> None:
         raise InvalidError("unwritable", f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _show(outcome: Outcome) -> None:
+def _show(fold: WhatIf) -> None:
     grid = Grid(box=None, padding=(0, 2, 0, 0))
     heads = ("day", "key", "would be", "entered", "left", "was", "entered", "left", "difference")
     for place, head in enumerate(heads):
         grid.add_column(head, justify="left" if place < 2 else "right")
-    for one in outcome.days:
+    for one in fold.days():
         numbers = (one.size, one.entered, one.left, one.actual_size, one.actual_entered, one.actual_left)
         told = ["-" if number is None else f"{number:,}" for number in numbers]
         differs = "-" if one.actual_size is None else f"{one.size - one.actual_size:+,}"
         grid.add_row(iso(one.day_ms)[:10], one.key, *told, differs)
     answers().print(grid)
-    note(f"{outcome.last_seq:,} entries folded; days are UTC, sizes those at their end")
+    note(f"{fold.last_seq:,} entries folded; days are UTC, sizes those at their end")

@@ -3,7 +3,7 @@
 The two colours are told apart by colour-blind eyes (Okabe and Ito), the two lines also in black and white.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -17,7 +17,7 @@ WOULD, DID = "#0072B2", "#D55E00"
 TICKS: Final = 6  # of the axis of time, at most
 
 
-def picture(days: Sequence[Day]) -> str:
+def picture(days: Iterable[Day]) -> str:
     """Return the picture: a panel for each definition."""
     by_key: dict[str, list[Day]] = {}
     for day in days:

@@ -275,11 +275,11 @@ async def replay(
     """Fold the whole log anew: build everything beside it again, or, with an option, only look.
 
     Without an option what lies beside the log (identities, memberships, states) is built anew, in place, in all spaces.
-    Nothing goes to destinations.
+    Nothing goes to destinations. To only look, a snapshot is taken: a daemon may be at work meanwhile.
 
     Args:
         as_of: Change nothing; tell how large each audience was at this time (ISO 8601), as it was known then.
-        check: Change nothing; compare what follows from the log with what stands; any difference is told and fails.
+        check: Change nothing; compare what follows from the log with all that stands; any difference is told and fails.
         space: Look at this one alone, by id or slug. [default: every space]
         format: How to write the answer.
         folder: The data directory.

@@ -1,6 +1,8 @@
 """`turnout replay --with` on a data directory that is held open meanwhile, and what it says of a bad file."""
 
 import csv
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -23,11 +25,13 @@ audiences:
 """
 
 
-async def with_a_daemon_on_it(folder: Path, arguments: list[str]) -> int:
+async def with_a_daemon_on_it(folder: Path, arguments: list[str], others: Sequence[str] = ()) -> int:
     """Run the command while the directory is open and held."""
     clock = SimulatedClock(START_MS)
     async with open_data(folder / "data", clock, holder="a daemon") as data:
         space = data.spaces()[0]
+        for name in others:
+            await data.create_space(name)
         await space.create_definition(
             kind="audience", name="Buyers", entity_type="USERS", query="event('Order Completed').count() >= 1"
         )
@@ -61,6 +65,41 @@ async def test_days_people_and_picture_are_written_while_a_daemon_holds_the_data
     assert ("2026-03-03", "buyers", "user_id", "ann", "entered", "True", "False") in people
     assert ("2026-03-02", "buyers", "user_id", "ben", "entered", "False", "True") in people
     assert "what happened" in out["svg"].read_text()
+
+
+async def test_as_json_it_names_who_in_a_space_that_is_named_by_its_slug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Days and people, as in the files."""
+    (tmp_path / "d.yaml").write_text(GOOD)
+    arguments = ["--with", str(tmp_path / "d.yaml"), "--report", "json", "--since", "2026-03-03"]
+    assert await with_a_daemon_on_it(tmp_path, [*arguments, "--space", "default"], ["Other shop"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(one["day_ms"], one["key"], one["size"]) for one in told["days"]] == [
+        ("2026-03-03", "buyers", 1),
+        ("2026-03-03", "all_buyers", 2),
+    ]
+    assert told["people"] == [
+        {
+            "day": "2026-03-03", "key": "buyers", "id_type": "user_id", "id": "ann", "change": "entered",
+            "would": True, "did": False,
+        }
+    ]  # fmt: skip
+    assert not list((tmp_path / "data").glob("turnout-replay-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [([], "there are several spaces; name one with --space: "), (["--space", "nowhere"], "nowhere")],
+)
+async def test_which_space_is_meant_has_to_be_clear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+) -> None:
+    """Nothing is folded."""
+    (tmp_path / "d.yaml").write_text(GOOD)
+    arguments = ["--with", str(tmp_path / "d.yaml"), *options]
+    assert await with_a_daemon_on_it(tmp_path, arguments, ["Other shop"]) != 0
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
