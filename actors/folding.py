@@ -24,7 +24,7 @@ from eventlog.entries import (
     Merged,
     Ticked,
 )
-from eventlog.messages import EventData, decode_data
+from eventlog.messages import EventData
 
 DEFINITION: Final = (DefinitionSaved, DefinitionSwitched, DefinitionFailed, DefinitionDeleted)
 
@@ -61,11 +61,13 @@ def fold_events(
         seq = event.seq
         if seq <= after_seq:
             continue
-        if event.kind:
-            data = datas[place] if datas is not None else decode_data(event.body)
-            fold_event(event, data, caused.get(seq, ()))
+        facts = caused.get(seq, ())
+        if not event.kind:
+            partition.fold_erased(event, facts)
+        elif datas is None:
+            partition.fold_stored(event, facts)
         else:
-            partition.fold_erased(event, caused.get(seq, ()))
+            fold_event(event, datas[place], facts)
         if partition.shrunk:
             yield from partition.rest()
         yield seq

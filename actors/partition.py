@@ -15,10 +15,11 @@ from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
 from actors.entities import Account, Entity, User, copied
 from actors.gathering import Gathered
 from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Entered, Event, Exited, IdAdded, Merged, TraitComputed
-from eventlog.messages import EventData
+from eventlog.messages import EventData, decode_data
 
 __all__ = ["KNOWN_ID_TYPES", "LEFT_TRAIT", "Partition"]
 
+_UNREAD: Final = EventData()
 LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to true leaves the account
 GATHER_SLICE: Final = 128  # users of an account whose states are joined before others get a turn
 
@@ -58,6 +59,16 @@ class Partition(Deciding):
             self._group(event, data)
         if self._queue:
             self._settle()
+
+    def fold_stored(self, event: Event, facts: Iterable[AnyFact] = ()) -> None:
+        """Fold an event as it lies in the log: its body is opened only if something looks at what is in it."""
+        self.fold_event(event, decode_data(event.body) if self._looks_inside(event) else _UNREAD, facts)
+
+    def _looks_inside(self, event: Event) -> bool:
+        if event.kind > SCREEN:
+            return True
+        found = [self.program.handler(scope, event.kind, event.name) for scope in (USER, ACCOUNT)]
+        return any(handler is not None and handler.looks_inside for handler in found)
 
     def fold_erased(self, event: Event, facts: Iterable[AnyFact] = ()) -> None:
         """Fold what is left of an erased event: that time went on, and what it made known of who is who."""

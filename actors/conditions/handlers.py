@@ -51,15 +51,17 @@ class Plan(Struct, frozen=True):
 class Handler:
     """The generated function of one event name, and what follows from its answer."""
 
-    __slots__ = ("_asked", "_plans", "_readers", "run")
+    __slots__ = ("_asked", "_plans", "_readers", "looks_inside", "run")
 
     def __init__(
         self,
         run: Callable[..., int],
+        looks_inside: bool,
         asked: list[int],
         readers: "dict[int, tuple[list[Leaf], list[Node]]]",
     ) -> None:
         self.run = run
+        self.looks_inside = looks_inside  # at properties or context; else the name and the time are enough
         self._asked = asked
         self._readers = readers
         self._plans: dict[int, Plan] = {}
@@ -88,7 +90,9 @@ def generate(
     handlers = {}
     for kind, name in dict.fromkeys((kind, s.name) for s in listed for kind in s.kinds):
         mine = [s for s in listed if kind in s.kinds and s.name in (None, name)]
-        handlers[kind, name] = Handler(_Writer().function(mine), [s.asked for s in mine], readers)
+        writer = _Writer()
+        run = writer.function(mine)
+        handlers[kind, name] = Handler(run, bool(writer.loads), [s.asked for s in mine], readers)
     return handlers
 
 

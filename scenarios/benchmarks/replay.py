@@ -11,7 +11,6 @@ import anyio
 from actors.identity import Identity
 from actors.partition import Partition
 from eventlog.entries import AnyFact, Commit, Event
-from eventlog.messages import decode_data
 from eventlog.sqlite import SqliteLog
 from scenarios.benchmarks.report import Report, peak_mb, rate
 from scenarios.benchmarks.subjects import EIGHT, as_the_daemon, incoming, scratch, specs, traffic
@@ -64,7 +63,7 @@ def fold(log: SqliteLog, queries: tuple[str, ...]) -> tuple[Partition, int, floa
         for fact in commit.facts:
             caused.setdefault(fact.cause_seq, []).append(fact)  # type: ignore[union-attr]
         for event in commit.events:
-            partition.fold_event(event, decode_data(event.body), caused.get(event.seq, ()))  # type: ignore[arg-type]
+            partition.fold_stored(event, caused.get(event.seq, ()))  # type: ignore[arg-type]
         count += len(commit.events)
     return partition, count, time.perf_counter() - began
 
