@@ -18,12 +18,12 @@ from functools import lru_cache
 from typing import Any, Final
 from typing import Literal as OneOf
 
-import re2
 from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.conditions.compare import pattern
 from actors.external_ids import TYPE_CHARS_MAX, VALUE_CHARS_MAX
+from actors.language.rules import pattern_flaw
 from eventlog.errors import InvalidError
 
 Period = OneOf["ever", "weekly", "monthly", "annually"]
@@ -277,10 +277,9 @@ def _read_blocked_id(field: str, entry: Any) -> BlockedId:
     if not isinstance(value, str) or len(value) > (PATTERN_CHARS_MAX if regex else VALUE_CHARS_MAX):
         raise _invalid(field, value, f"text of at most {PATTERN_CHARS_MAX if regex else VALUE_CHARS_MAX} characters")
     if regex:
-        try:
-            pattern(value)
-        except re2.error as error:
-            raise _invalid(f"{field}.regex", value, f"a regular expression (RE2): {error}") from None
+        flaw = pattern_flaw(value)
+        if flaw is not None:
+            raise _invalid(f"{field}.regex", value, f"a regular expression (RE2; {flaw})")
     return BlockedId(value, regex, id_type)
 
 

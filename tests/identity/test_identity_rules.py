@@ -9,6 +9,7 @@ from actors.identity_rules import (
     BOUND_MAX,
     DAY_MS,
     HOUR_MS,
+    PERIODS_MS,
     IdLimit,
     SpaceSettings,
     duration_ms,
@@ -148,3 +149,13 @@ def test_a_wrong_setting_is_refused_by_its_name(given: Any, field: str) -> None:
     with pytest.raises(InvalidError) as caught:
         settings_from_json(given)
     assert caught.value.field == field
+
+
+def test_what_is_wrong_with_a_pattern_is_told_in_words() -> None:
+    with pytest.raises(InvalidError, match=r"\(RE2; missing \): \(\), found '\('"):
+        settings_from_json({"blockedIds": [{"regex": "("}]})
+
+
+def test_the_periods_are_a_week_30_days_and_a_year() -> None:
+    day_ms = 24 * 60 * 60 * 1000
+    assert dict(PERIODS_MS) == {"ever": None, "weekly": 7 * day_ms, "monthly": 30 * day_ms, "annually": 365 * day_ms}
