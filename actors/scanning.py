@@ -20,6 +20,7 @@ from actors.definitions import spec_of
 from actors.history import Canonical, Hindsight, Progress, gather, unheard
 from actors.leavings import left_behind
 from eventlog.entries import Definition, Erased, IdAdded, IdSeenEarlier
+from eventlog.errors import TurnoutError
 from eventlog.log import Log
 from eventlog.memory import MemoryLog
 
@@ -58,6 +59,10 @@ class Question(Struct, frozen=True, tag="question"):
 Job = Backfill | Question
 
 
+class AbandonedError(TurnoutError):
+    """Who waited for a scan went away; raised in its thread alone, to end it."""
+
+
 class Scans(Protocol):
     """Where scans run."""
 
@@ -83,10 +88,21 @@ class ScansHere:
             yield scan(job, log, canonical, hear)
             return
 
-        def work() -> list[Page]:
-            return list(scan(job, log, canonical, hear))
+        is_wanted = True
 
-        yield await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        def hear_or_end(seq: int, /) -> None:
+            if not is_wanted:
+                raise AbandonedError("nobody waits for the scan any more")
+            hear(seq)
+
+        def work() -> list[Page]:
+            return list(scan(job, log, canonical, hear_or_end))
+
+        try:
+            pages = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        finally:
+            is_wanted = False
+        yield pages
 
 
 def scan(job: Job, log: Log, canonical: Canonical, hear: Progress = unheard) -> Iterator[Page]:

@@ -54,6 +54,7 @@ ROUTE_SCOPES: Final[dict[str, str]] = {
     f"DELETE {_AUDIENCE}": AUDIENCES_WRITE,
     "POST /spaces/{space_id}/audiences/previews": AUDIENCES_READ,
     "GET /spaces/{space_id}/audiences/previews/{preview_id}": AUDIENCES_READ,
+    "DELETE /spaces/{space_id}/audiences/previews/{preview_id}": AUDIENCES_READ,
     f"POST {_AUDIENCE}/runs": AUDIENCES_WRITE,
     f"GET {_AUDIENCE}/audience-references": AUDIENCES_READ,
     f"GET {_AUDIENCE}/members": AUDIENCES_READ,

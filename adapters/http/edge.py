@@ -10,6 +10,7 @@ import msgspec
 from litestar import Litestar
 
 from adapters.http.auth import Gate
+from adapters.http.leaving import READING, while_wanted
 from adapters.http.refusals import PROFILE_PREFIX, answer_to, problem_of
 from eventlog.errors import RefusedError
 
@@ -63,7 +64,14 @@ class Edge:
             await _refuse(error, path, send_marked)
             return
         marked = {**scope, "path": path, "raw_path": raw_path, "auth": token, "user": token, "request_id": request_id}
-        await self.app(cast("Any", marked), cast("Any", receive), cast("Any", send_marked))
+
+        async def answer(receive: Receive, send: Send) -> None:
+            await self.app(cast("Any", marked), cast("Any", receive), cast("Any", send))
+
+        if scope["method"] in READING:
+            await while_wanted(answer, receive, send_marked)
+        else:
+            await answer(receive, send_marked)
 
 
 def routed_path(raw_path: str) -> str:

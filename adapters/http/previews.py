@@ -2,15 +2,19 @@
 
 Nothing is created by one. A preview of an edit also tells who would stay, enter and leave; with `sizes` it tells how
 large the audience was at moments of the past (each the truth in hindsight, see contract section 3).
+
+A preview runs for somebody. It ends when that one says so (`cancel`), when the last who waited for it in a request goes
+away (`waited`), and when nobody has asked for it for a while: a builder that was closed leaves no scan behind.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from heapq import nsmallest
 from secrets import token_hex
 from typing import Final
 from typing import Literal as OneOf
 
+import anyio
 import anyio.lowlevel
 import structlog
 from msgspec import Struct
@@ -27,6 +31,7 @@ SAMPLE_MAX: Final = 100
 WHOLE_KEPT_MAX: Final = 2  # finished previews that name everyone: 100 MB each at a million
 NAMED_SLICE: Final = 500  # people named, before others get a turn
 SIZES_MAX: Final = 60  # each moment is a scan
+UNASKED_S_MAX: Final = 60.0  # that one goes on without being asked for; clients ask every second or two
 
 log = structlog.get_logger(__name__)
 
@@ -82,15 +87,24 @@ class PreviewRecord(Struct, frozen=True):
 class Previews:
     """The previews asked for lately."""
 
-    def __init__(self) -> None:
+    def __init__(self, unasked_s_max: float = UNASKED_S_MAX) -> None:
+        """Let one that nobody asks for go on for so long."""
+        self._unasked_s_max = unasked_s_max
         self._records: OrderedDict[str, PreviewRecord] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked_s: dict[str, float] = {}  # when those that run were last asked for
+        self._waiting: Counter[str] = Counter()  # requests that wait for one
         self._running = asyncio.Semaphore(RUNNING_MAX)
 
     @property
     def is_full(self) -> bool:
         """Tell whether no more are taken for now."""
         return len(self._tasks) >= WAITING_MAX
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait for a preview."""
+        return self._waiting.total()
 
     def start(self, space: SpaceApi, spec: PreviewSpec) -> PreviewRecord:
         """Start a preview and return it."""
@@ -100,20 +114,50 @@ class Previews:
             self._records.popitem(last=False)
         task = asyncio.create_task(self._run(space, record), name=f"preview {record.id}")
         self._tasks[record.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+        self._asked_s[record.id] = asyncio.get_running_loop().time()
+        task.add_done_callback(lambda _: self._ended(record.id))
         return record
+
+    def _ended(self, preview_id: str) -> None:
+        del self._tasks[preview_id]
+        del self._asked_s[preview_id]
 
     def get(self, space_id: str, preview_id: str) -> PreviewRecord:
         """Return a preview. Raises NotFoundError, once it is forgotten too."""
         record = self._records.get(preview_id)
         if record is None or record.space_id != space_id:
             raise NotFoundError("not_found", f"no preview {preview_id[:64]!r}; previews are kept for a while only")
+        if preview_id in self._asked_s:
+            self._asked_s[preview_id] = asyncio.get_running_loop().time()
         return record
 
-    async def finished(self, preview_id: str) -> None:
-        """Return once the preview is COMPLETED or FAILED."""
+    async def waited(self, space_id: str, preview_id: str, seconds: float) -> PreviewRecord:
+        """Return a preview once it is COMPLETED or FAILED, or after so many seconds as it is then.
+
+        Who is cancelled meanwhile, as the last who waited for it, cancels it. Raises NotFoundError.
+        """
+        self.get(space_id, preview_id)
+        task = self._tasks.get(preview_id)
+        if seconds > 0 and task is not None:
+            self._waiting[preview_id] += 1
+            try:
+                await asyncio.wait({task}, timeout=seconds)
+            except asyncio.CancelledError:
+                if self._waiting[preview_id] == 1:
+                    task.cancel()
+                raise
+            finally:
+                self._waiting[preview_id] -= 1
+                self._waiting += Counter()  # drops those nobody waits for
+        return self.get(space_id, preview_id)
+
+    async def cancel(self, space_id: str, preview_id: str) -> None:
+        """End a preview, and forget it. Raises NotFoundError."""
+        self.get(space_id, preview_id)
         if task := self._tasks.get(preview_id):
-            await asyncio.gather(task, return_exceptions=True)
+            task.cancel()
+            await asyncio.wait({task})
+        self._records.pop(preview_id, None)
 
     async def close(self) -> None:
         """Stop what is running."""
@@ -123,23 +167,51 @@ class Previews:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, space: SpaceApi, record: PreviewRecord) -> None:
-        async with self._running:
-            try:
-                done = await evaluate(space, record)
-            except TurnoutError as error:
-                done = replace(record, status="FAILED", failure=str(error))
-            except Exception as error:
-                log.exception("preview_failed", preview=record.id)
-                done = replace(record, status="FAILED", failure=f"it could not be worked out: {type(error).__name__}")
+        done = replace(record, status="FAILED", failure="who waited for it went away")
+        try:
+            with anyio.CancelScope() as wanted:
+                watching = asyncio.create_task(self._watch(record.id, wanted))
+                try:
+                    async with self._running:
+                        done = await _evaluated(space, record)
+                finally:
+                    watching.cancel()
+            if wanted.cancelled_caught:
+                failure = f"nobody asked for it for {self._unasked_s_max:g} seconds"
+                done = replace(record, status="FAILED", failure=failure)
+        finally:
             if record.id in self._records:
                 self._records[record.id] = done
             self._forget_whole()
+
+    async def _watch(self, preview_id: str, wanted: anyio.CancelScope) -> None:
+        """End a preview once nobody has asked for it, nor waits for it, for too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left_s = self._asked_s[preview_id] + self._unasked_s_max - loop.time()
+            if self._waiting[preview_id]:
+                left_s = self._unasked_s_max
+            elif left_s <= 0:
+                wanted.cancel()
+                return
+            await asyncio.sleep(left_s)
 
     def _forget_whole(self) -> None:
         """Forget the oldest finished previews that name everyone."""
         whole = [one.id for one in self._records.values() if one.spec.sample is None and one.status == "COMPLETED"]
         for preview_id in whole[:-WHOLE_KEPT_MAX]:
             del self._records[preview_id]
+
+
+async def _evaluated(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:
+    """Return the preview with its answer, or with what became of it."""
+    try:
+        return await evaluate(space, record)
+    except TurnoutError as error:
+        return replace(record, status="FAILED", failure=str(error))
+    except Exception as error:
+        log.exception("preview_failed", preview=record.id)
+        return replace(record, status="FAILED", failure=f"it could not be worked out: {type(error).__name__}")
 
 
 async def evaluate(space: SpaceApi, record: PreviewRecord) -> PreviewRecord:

@@ -6,15 +6,15 @@ definition is a computed trait's: who has a value), and `sizeOverTime` (`{"point
 many moments, evenly over the days before `at`).
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from litestar import get, post
-from litestar.params import FromPath, JSONBody
+from litestar import delete, get, post
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from actors.language.parser import parse
 from adapters.http.context import ApiRequest, api_of, audience_of, space_of
-from adapters.http.envelopes import Data, Shape, optional_time_ms
+from adapters.http.envelopes import SUCCESS, Data, Shape, Status, optional_time_ms
 from adapters.http.management.audiences import (
     AudienceDefinition,
     AudienceOptions,
@@ -169,10 +169,30 @@ def _moments(wanted: SizeOverTime | None, until_ms: int) -> tuple[int, ...]:
 
 
 @get("/spaces/{space_id:str}/audiences/previews/{preview_id:str}", summary="Get a preview")
-async def get_preview(request: ApiRequest, space_id: FromPath[str], preview_id: FromPath[str]) -> Data[OnePreview]:
-    """Return a preview: RUNNING, then COMPLETED with its answer or FAILED with the reason."""
+async def get_preview(
+    request: ApiRequest,
+    space_id: FromPath[str],
+    preview_id: FromPath[str],
+    wait: Annotated[float, QueryParameter(name="wait", description="seconds to wait for the answer", ge=0, le=60)] = 0,
+) -> Data[OnePreview]:
+    """Return a preview: RUNNING, then COMPLETED with its answer or FAILED with the reason.
+
+    With `wait` it is answered once it is no longer RUNNING, or after so many seconds; it is cancelled if the last who
+    waits for it goes away. One that nobody has asked for for a minute is cancelled, too.
+    """
     space = space_of(request, space_id)
-    return Data(OnePreview(audience_preview=_preview_out(api_of(request).previews.get(space.id, preview_id))))
+    found = await api_of(request).previews.waited(space.id, preview_id, wait)
+    return Data(OnePreview(audience_preview=_preview_out(found)))
+
+
+@delete(
+    "/spaces/{space_id:str}/audiences/previews/{preview_id:str}", status_code=HTTP_200_OK, summary="Cancel a preview"
+)
+async def cancel_preview(request: ApiRequest, space_id: FromPath[str], preview_id: FromPath[str]) -> Data[Status]:
+    """End a preview that is running, and forget it."""
+    space = space_of(request, space_id)
+    await api_of(request).previews.cancel(space.id, preview_id)
+    return SUCCESS
 
 
 def _preview_out(record: PreviewRecord) -> PreviewOut:
@@ -213,4 +233,4 @@ def _side(side: Side) -> PreviewSide:
     return PreviewSide(count=side.count, sample=_results(side.sample))
 
 
-ROUTES = [create_preview, get_preview]
+ROUTES = [create_preview, get_preview, cancel_preview]
