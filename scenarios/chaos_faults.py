@@ -201,9 +201,23 @@ def chaotic(scenario: Scenario, seed: int) -> Scenario:
         at = _time_before(scenario, steps, place, random)
         gap_s = (scenario.at_ms(steps[place].at) - scenario.at_ms(at)) // 1000 if place < len(steps) else 0
         steps.insert(place, Step(at=at, fault=_fault(random, names, 0 if late or with_disk else gap_s)))
+    steps = _dying_in_a_backfill(steps, Random(f"backfill {seed}"))  # noqa: S311 - drawn apart: reproducible
     if with_disk:
         steps = _with_full_disk(scenario, steps, random)
     return replace(scenario, steps=tuple(steps))
+
+
+def _dying_in_a_backfill(steps: list[Step], random: Random) -> list[Step]:
+    """Return the steps; before one that changes a definition the process may be told to die while its past is read."""
+    places = [place for place, step in enumerate(steps) if step.define or step.edit]
+    if not places or random.random() < 0.5:
+        return steps
+    place = random.choice(places)
+    return [
+        *steps[:place],
+        Step(at=steps[place].at, fault=Fault(crash_in_backfill=random.randint(1, 2))),
+        *steps[place:],
+    ]
 
 
 def _time_before(scenario: Scenario, steps: list[Step], place: int, random: Random) -> str:

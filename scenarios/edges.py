@@ -39,6 +39,12 @@ class MortalLog(MemoryLog):
         self.refused = 0  # writes that found no room
         self._writes_left: dict[str, int] = {}
 
+    def die(self) -> None:
+        """Die now."""
+        self.is_dead = True
+        if self.on_death is not None:
+            self.on_death()
+
     def die_after(self, writes: int) -> None:
         """Die right after the nth write from here."""
         self._writes_left["after"] = writes
@@ -74,9 +80,7 @@ class MortalLog(MemoryLog):
     def _write(self, when: str) -> None:
         if self._writes_left:
             if self._is_reached(when):
-                self.is_dead = True
-                if self.on_death is not None:
-                    self.on_death()
+                self.die()
             elif when == "in" and self._is_reached("full"):
                 self.refused += 1
                 raise LogFullError("the simulated disk has no room for this write")

@@ -180,8 +180,8 @@ class Delay(_Part, frozen=True):
 
 
 _FAULTS: Final = (
-    *("crash", "crash_after", "crash_in", "restart", "down", "checkpoint", "full_in", "status", "lost", "slow"),
-    *("duplicate", "delay", "disk_full"),
+    *("crash", "crash_after", "crash_in", "crash_in_backfill", "restart", "down", "checkpoint", "full_in"),
+    *("status", "lost", "slow", "duplicate", "delay", "disk_full"),
 )
 
 
@@ -191,6 +191,7 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
     crash: bool = False  # the process dies here and starts again from the log
     crash_after: int | None = None  # it dies right after its nth write from here, before anybody is told
     crash_in: int | None = None  # it dies in the middle of its nth write from here: the write is torn
+    crash_in_backfill: int | None = None  # it dies while its nth backfill from here gathers, right after a checkpoint
     restart: bool = False  # it stops in order and starts again
     down: str | None = None  # it dies here, and starts again only after so long
     checkpoint: bool = False  # what stands is stored, and leaves memory until it is needed again
@@ -213,10 +214,10 @@ class Fault(_Part, frozen=True, rename={"for_": "for"}):
         failing = given[0] in ("status", "lost", "slow")
         if (self.destination is not None) != failing or (not failing and self.for_ is not None):
             raise ValueError("`destination` goes with `status`, `lost` or `slow`, and `for` with them")
-        for name in ("crash_after", "crash_in", "full_in"):
-            writes = getattr(self, name)
-            if writes is not None and not 1 <= writes <= WRITES_MAX:
-                raise ValueError(f"{name} is {writes}, expected the number of a write, from 1 to {WRITES_MAX:,}")
+        for name in ("crash_after", "crash_in", "crash_in_backfill", "full_in"):
+            number, what = getattr(self, name), "backfill" if name == "crash_in_backfill" else "write"
+            if number is not None and not 1 <= number <= WRITES_MAX:
+                raise ValueError(f"{name} is {number}, expected the number of a {what}, from 1 to {WRITES_MAX:,}")
         if self.status is not None and not 100 <= self.status <= 599:
             raise ValueError(f"status {self.status}: expected an HTTP status from 100 to 599")
         if self.duplicate is not None:

@@ -6,7 +6,8 @@ timer fires and every request leaves exactly when it is due. A crash drops the s
 the log.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from itertools import count
@@ -21,6 +22,8 @@ from msgspec import Struct
 from actors.delivery import TIMEOUT_S_DEFAULT, Answer, Ask, Call, Destination, HttpAsk, IdSync
 from actors.destinations_state import Destinations
 from actors.door import accept
+from actors.history import Progress, unheard
+from actors.scanning import HERE, Backfill, Job, Page
 from actors.space import Collection, Space
 from actors.space_core import ACTIVE_MAX
 from actors.supervisor import Deliveries
@@ -28,6 +31,7 @@ from adapters.destinations import DESTINATIONS
 from eventlog.clock import SimulatedClock
 from eventlog.entries import Options, Rejected
 from eventlog.errors import LogError, LogFullError, NotFoundError
+from eventlog.log import Log
 from scenarios.edges import MortalLog, PlainSeal
 from scenarios.expectations import ids_of_name
 from scenarios.format import (
@@ -138,6 +142,28 @@ class Receiver:
         return Answer(status=status, headers={}, body=b"{}")
 
 
+class FatalScans:
+    """Scans at once; the process may die while a backfill gathers the past, right after what stood was stored."""
+
+    def __init__(self, world: "SimulatedWorld") -> None:
+        self._world = world
+
+    @asynccontextmanager
+    async def run(
+        self, log: Log, job: Job, canonical: "array[int]", hear: Progress = unheard
+    ) -> AsyncIterator[Iterable[Page]]:
+        """See `actors.scanning.Scans`."""
+        world = self._world
+        if isinstance(job, Backfill) and world.backfills_left:
+            world.backfills_left -= 1
+            if not world.backfills_left:
+                await world.space.checkpoint()
+                world.log.die()
+                await anyio.sleep_forever()
+        async with HERE.run(log, job, canonical, hear) as pages:
+            yield pages
+
+
 class SimulatedWorld:
     """A world that a scenario goes on in. Get one from `simulated`."""
 
@@ -152,6 +178,7 @@ class SimulatedWorld:
         self._made = count(1)
         self._disk_full_until_ms = 0
         self._lives = 0
+        self.backfills_left = 0  # until the process dies in one
         self.active_max = ACTIVE_MAX
         self.space: Space
         self.destinations: Destinations
@@ -166,7 +193,12 @@ class SimulatedWorld:
         """Start, or start again, from the log."""
         self._lives += 1
         self.space = Space(
-            "spa_simulated", self.log, self.clock, suppression_key=SUPPRESSION_KEY, active_max=self.active_max
+            "spa_simulated",
+            self.log,
+            self.clock,
+            suppression_key=SUPPRESSION_KEY,
+            active_max=self.active_max,
+            scans=FatalScans(self),
         )
         random = Random(self._seed * 1000 + self._lives)  # noqa: S311 - reproducible
         self.destinations = Destinations(self.space, DESTINATIONS, self._seal, random)
@@ -361,6 +393,8 @@ class SimulatedWorld:
             self.log.die_after(fault.crash_after)
         elif fault.crash_in is not None:
             self.log.die_in(fault.crash_in)
+        elif fault.crash_in_backfill is not None:
+            self.backfills_left = fault.crash_in_backfill
         elif fault.full_in is not None:
             self.log.fill_in(fault.full_in)
         elif fault.disk_full is not None:

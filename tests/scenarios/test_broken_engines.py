@@ -18,11 +18,13 @@ from msgspec import Struct
 from actors.checkpoint import Cut
 from actors.conditions.queries import FOREVER, Query
 from actors.deciding import Deciding
+from actors.definitions import Definitions
 from actors.identity_matching import Matching
 from actors.partition import Partition
 from actors.space_core import EFFECTS
 from actors.timers import Timers
 from eventlog.entries import AnyFact, Exited, TraitComputed
+from eventlog.log import Changes
 from eventlog.memory import MemoryLog
 from eventlog.seen import SeenIds
 from scenarios.chaos import Found, first_difference, shown_small
@@ -137,6 +139,16 @@ def starts_from_a_stale_snapshot(patch: Patch) -> None:
     patch.setattr(Cut, "__init__", partly)
 
 
+def forgets_what_a_backfill_has_yet_to_gather(patch: Patch) -> None:
+    """A checkpoint does not say which definitions' past is yet to be gathered."""
+    changes = Cut.changes
+
+    def without(self: Cut, definitions: Definitions, incomplete: dict[int, int], cursor_seq: int) -> Changes:
+        return changes(self, definitions, {}, cursor_seq)
+
+    patch.setattr(Cut, "changes", without)
+
+
 def never_demotes(patch: Patch) -> None:
     """No limit of ids holds."""
     patch.setattr(Matching, "_broken_rule", lambda self: "")
@@ -198,6 +210,11 @@ BROKEN: Final = (
     Broken(forgets_message_ids_at_a_restart, chaos=("account_events_together", 3)),
     Broken(ignores_the_far_edge, files=("between_edges",)),
     Broken(starts_from_a_stale_snapshot, chaos=("account_events_together", 2)),
+    Broken(
+        forgets_what_a_backfill_has_yet_to_gather,
+        files=("crash_in_a_backfill",),
+        chaos=("active_30_to_90_days_ago", 2),
+    ),
     Broken(never_demotes, files=("id_limits_and_priority", "merge_stopped_by_limit")),
     Broken(adds_a_past_twice, files=("trait_history_bounded",), chaos=("any_call", 2)),
     Broken(tells_a_late_change_now, files=("down_when_a_window_closes",)),

@@ -102,6 +102,7 @@ def test_the_same_seed_gives_the_same_faults_and_calm_takes_them_out() -> None:
         "crash",
         "crash_after",
         "crash_in",
+        "crash_in_backfill",
         "down",
         "restart",
         "checkpoint",
