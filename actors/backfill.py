@@ -43,7 +43,7 @@ class Backfills:
         self._wake = anyio.Event()
         self._ended = anyio.Event()
         self._found: dict[int, set[int] | None] = {}  # by number: entities to ask at the switch; None: all
-        self._restarted: set[int] = set()  # that waited already when the space was opened
+        self._restarted: set[int] = set()  # that waited already when the space was opened, or before it was enabled
         self._refused: LogFullError | None = None  # of the last one that ended
         self.is_merging = False
         self.running: int | None = None
@@ -53,6 +53,17 @@ class Backfills:
     def note_restart(self) -> None:
         """Take note of what waits already: nobody knows who was heard of since it began to."""
         self._restarted = {held.latest.number for held in self._space.definitions_held.waiting()}
+
+    def note_saved(self, number: int, seq: int) -> None:
+        """Take note of a version that was saved, and look whether something is to be done.
+
+        Of a definition that was created disabled, or disabled while it waited, the questions have been kept for a
+        while: checkpoints since then forgot who was heard of.
+        """
+        space = self._space
+        if any(space.incomplete.get(asked.index, seq) < seq for asked in space.asked_of(space.shadow_of(number))):
+            self._restarted.add(number)
+        self.wake()
 
     def wake(self) -> None:
         """Look whether something is to be done."""

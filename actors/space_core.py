@@ -402,7 +402,7 @@ class SpaceCore:
         if isinstance(fact, DefinitionSwitched):
             yield from self.backfills.switch(fact.number, seq)
         elif isinstance(fact, DefinitionSaved):
-            self.backfills.wake()
+            self.backfills.note_saved(fact.definition.number, seq)
 
     def everyone(self) -> range:
         """Return the numbers that entities were given, as far as is folded: identity may be ahead. Some are no more."""
