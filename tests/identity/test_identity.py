@@ -174,6 +174,13 @@ async def test_an_event_whose_ids_are_all_blocked_is_refused_and_leaves_nothing(
     assert (await desk.take(group=account("null"))).refusal == "value_blocked"
 
 
+@pytest.mark.parametrize("value", ["-1", "null", "00-0"])
+async def test_a_blocked_id_alone_is_refused_also_where_nobody_has_it(desk: Desk, value: str) -> None:
+    answer = await desk.take(*users(f"u:{value}"))
+    assert (answer.profile, answer.refusal, answer.facts) == (0, "value_blocked", ())
+    assert desk.identity.entity_count == 0
+
+
 async def test_an_id_of_ten_thousand_characters_alone_is_refused(desk: Desk) -> None:
     too_long = ExternalId("users", "user_id", "u" * 100, refusal="value_blocked")
     assert (await desk.take(too_long)).refusal == "value_blocked"
@@ -203,7 +210,9 @@ async def test_a_limit_per_week_lets_the_next_value_in_when_the_week_is_over(des
     #                          [1@----------7 d)   the week looks back from the event
     early = await desk.take(*users("u:ann", "e:2@x.com"), event_ms=7 * DAY_MS - 1)
     assert refused(early) == [("2@x.com", "value_time_limit_exceeded")]
+    assert desk.identity.find("email", "2@x.com") is None
     assert refused(await desk.take(*users("u:ann", "e:2@x.com"), event_ms=7 * DAY_MS)) == []
+    assert desk.identity.find("email", "2@x.com") == 1
 
 
 async def test_a_merge_beyond_the_limit_is_refused(desk: Desk) -> None:
