@@ -199,22 +199,22 @@ class Extreme(Query):
 
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Keep the value if it is further out."""
-        seen = [text_of(value) if self.reducer.cast == "string" else number_of(value)]
-        return self._further(state or [], [] if seen[0] is None else seen)
+        seen = text_of(value) if self.reducer.cast == "string" else number_of(value)
+        if seen is None:
+            return state or []
+        if state and not (seen < state[0] if self.reducer.name == "min" else seen > state[0]):
+            return state
+        return [seen]
 
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Keep the one further out."""
-        return self._further(state, other)
+        if not state or not other:
+            return state or other
+        return [min(state[0], other[0]) if self.reducer.name == "min" else max(state[0], other[0])]
 
     def without(self, state: State, other: State) -> State:
         """Return the state where it is not the other's."""
         return state if state and state != other else CANNOT
-
-    def _further(self, one: list[Any], two: list[Any]) -> list[Any]:
-        both = [*one, *two]
-        if len(both) < 2:
-            return both
-        return [min(both) if self.reducer.name == "min" else max(both)]
 
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the extreme."""
