@@ -26,6 +26,8 @@ CODE: Final = "invalid_definition"
 _END: Final = object()
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*?)`\Z", re.DOTALL)
 
+_SHOWN_CHARS_MAX: Final = 300  # of a sentence about what was found
+
 
 def to_json(tree: Definition) -> dict[str, Any]:
     """Return the JSON form of a definition: objects, lists, text, numbers and booleans."""
@@ -46,17 +48,22 @@ def from_json(form: Any, entity_type: EntityType = "USERS", kind: Kind = "audien
         where = f"{flaw.path}: " if flaw.path else ""
         expected = f", expected {' or '.join(flaw.accepted)}" if flaw.accepted else ""
         hint = f" ({flaw.hint})" if flaw.hint else ""
-        raise InvalidError(CODE, f"{where}found {flaw.found}{expected}{hint}", field=flaw.path) from None
+        raise InvalidError(CODE, f"{where}found {_shown(flaw.found)}{expected}{hint}", field=flaw.path) from None
     try:
         return parse(print_query(tree), entity_type=entity_type, kind=kind)
     except QueryError as error:
         raise InvalidError(CODE, f"as text, {error}", field="") from None
 
 
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
+
+
 def _worded(message: str) -> InvalidError:
     found = _PLACE.search(message)
     path = found["path"] if found else ""
     plain = message[: found.start()] if found else message
+    plain = _shown(plain)  # it repeats what was found, however long
     return InvalidError(CODE, f"{path}: {plain}" if path else plain, field=path)
 
 

@@ -218,3 +218,13 @@ def test_a_spoilt_form_is_refused_or_means_something(tree: Definition, data: st.
     except InvalidError:
         return
     assert from_json(to_json(again), "ACCOUNTS") == again
+
+
+LONG_OPERATOR = {"type": "comparison", "left": {"type": "trait", "path": ["t"]}, "op": "x" * 10_000}
+
+
+@pytest.mark.parametrize(
+    "form", [{"type": "x" * 10_000}, {"type": "audience", "key": "k", "y" * 10_000: 1}, LONG_OPERATOR]
+)
+def test_a_long_name_does_not_make_a_long_message(form: Any) -> None:
+    assert 50 < len(_error(form).message) < 500
