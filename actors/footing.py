@@ -13,7 +13,6 @@ from actors.retention import lookback_of
 from eventlog.entries import (
     AccountsErased,
     AnyFact,
-    Commit,
     Definition,
     DefinitionSaved,
     Entered,
@@ -28,14 +27,15 @@ from eventlog.entries import (
 class Footing:
     """What the effects of a log rest on; read off its facts."""
 
-    def __init__(self, commits: Iterable[Commit]) -> None:
+    def __init__(self, facts: Iterable[tuple[int, list[tuple[int, AnyFact]]]]) -> None:
+        """Take a log's facts as `Log.read_facts` gives them."""
         self._versions: dict[int, list[Definition]] = {}
         self._into: dict[int, int] = {}  # absorbed -> survivor
         self._erased: set[int] = set()
         self._accounts: dict[int, int] = {}  # account -> up to which entry it rests on more than there is
         self.forgotten_ms: int | None = None
-        for commit in commits:
-            for seq, fact in enumerate(commit.facts, commit.first_seq + len(commit.events)):
+        for _, some in facts:
+            for seq, fact in some:
                 self._take(fact, seq)
         self._shaken_seq = max(self._accounts.values(), default=-1)
         self._lookbacks: dict[int, int | None] = {}

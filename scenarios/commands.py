@@ -1,5 +1,6 @@
 """The commands of the command line that run scenarios, beside those of `adapters/cli`."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +56,7 @@ async def demo(
 
 
 def simulate(
-    paths: list[Path],
+    paths: Annotated[list[Path] | None, Parameter(show_default=False)] = None,
     /,
     *,
     report: Annotated[OneOf["text", "json"], Parameter(name="--report")] = "text",
@@ -63,6 +64,7 @@ def simulate(
     verbose: Flag = False,
     jobs: Annotated[int | None, Parameter(metavar="N", validator=validators.Number(gte=1))] = None,
     chaos: Annotated[int | None, Parameter(metavar="N", validator=validators.Number(gte=1))] = None,
+    schema: Flag = False,
 ) -> int:
     """Run scenarios on a simulated clock and tell what differs from what they expect.
 
@@ -76,7 +78,15 @@ def simulate(
         verbose: Tell step by step what happened.
         jobs: How many processes share the work. [default: as many as pay]
         chaos: Run each scenario this many times with random harmless faults, and demand that it ends the same.
+        schema: Write the JSON schema of scenario files, for editors, instead.
     """
+    if schema:
+        from scenarios.format import json_schema
+
+        sys.stdout.write(json_schema().decode())
+        return 0
+    if not paths:
+        raise MisusedError("name scenario files or folders, as in: turnout simulate scenarios")
     from scenarios.runner import run_paths
 
     for path in paths:

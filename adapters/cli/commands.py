@@ -148,7 +148,8 @@ A line (here two) is a message as the tracking API takes it, with its own time:
         (
             "Fold the whole log anew: build everything beside it again, or, with an option, only look.\n\n"
             "Without an option what lies beside the log (identities, memberships, states) is built anew, in "
-            "place, in all spaces. Nothing goes to destinations."
+            "place, in all spaces. Nothing goes to destinations. To only look, a snapshot is "
+            "taken: a daemon may be at work meanwhile."
         ),
         """
     turnout replay                          # build anew what lies beside the log

@@ -76,16 +76,16 @@ class Replayed(Struct, frozen=True):
 
 
 class Effects:
-    """The effects that stand in some commits, one by one, with a hash over all of them."""
+    """The effects among a log's facts, one by one, with a hash over all of them."""
 
     def __init__(self) -> None:
         self._digest = blake2b(digest_size=16)
         self.count = 0
 
-    def take(self, commits: Iterator[Commit]) -> Iterator[AnyFact]:
-        """Yield the effects in order."""
-        for commit in commits:
-            for fact in commit.facts:
+    def take(self, facts: Iterator[tuple[int, list[tuple[int, AnyFact]]]]) -> Iterator[AnyFact]:
+        """Yield the effects in order, of what `Log.read_facts` gives."""
+        for _, some in facts:
+            for _, fact in some:
                 if isinstance(fact, EFFECTS):
                     self._digest.update(_encode(fact))
                     self.count += 1
@@ -154,11 +154,11 @@ async def replayed(live: Space, show: Bar) -> Replayed:
     async with folded_anew(live.id, live.log, last_seq, show) as space:
         stood, follow = Effects(), Effects()
         differences: list[str] = []
-        footing = Footing(space.log.read(0, last_seq))
-        in_log = filter(footing.follows, stood.take(space.log.read(0, last_seq)))
+        footing = Footing(space.log.read_facts(0, last_seq))
+        in_log = filter(footing.follows, stood.take(space.log.read_facts(0, last_seq)))
         made = (
             fact
-            for fact in follow.take(space.log.read(last_seq))
+            for fact in follow.take(space.log.read_facts(last_seq))
             if _caused_by(fact) <= last_seq and footing.follows(fact)
         )
         for place, (old, new) in enumerate(_pairs(in_log, made), 1):
@@ -179,7 +179,7 @@ async def seen_from(space_id: str, source: SqliteLog, as_of: int, show: Bar) -> 
         clock.set_ms(max(clock.now_ms(), min(as_of, WallClock().now_ms())))
         await space.advance()
         follow = Effects()
-        for _ in follow.take(space.log.read(last_seq)):
+        for _ in follow.take(space.log.read_facts(last_seq)):
             pass
         return _result(space, last_seq, follow, [])
 
@@ -239,7 +239,7 @@ async def rebuild(target: Target) -> list[Replayed]:
         for space in found.data.spaces():
             await space.settle()
             effects = Effects()
-            for _ in effects.take(space.log.read()):
+            for _ in effects.take(space.log.read_facts()):
                 pass
             now_ms, seq = space.now()
             results.append(Replayed(space.id, seq, now_ms, effects.count, effects.hash, standing(space), []))

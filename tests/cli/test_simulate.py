@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from scenarios.format import json_schema
 from tests.cli.conftest import Turnout
 
 SCENARIO = """
@@ -64,3 +65,9 @@ def test_nothing_to_run_fails_and_a_path_that_is_not_there_is_misuse(turnout: Tu
     ran = turnout("simulate", tmp_path)
     assert ran.status == 1
     assert "bad.yaml" in ran.out
+
+
+def test_the_schema_for_editors_is_written_where_the_package_is_installed(turnout: Turnout) -> None:
+    ran = turnout("simulate", "--schema")
+    assert (ran.status, ran.out.encode()) == (0, json_schema())
+    assert turnout("simulate").status == 2

@@ -8,7 +8,7 @@ from tests.privacy.room import Room, folded_anew
 async def differences(here: Room) -> list[str]:
     """Compare what stands with a fold of the log anew."""
     await here.space.settle()
-    footing = Footing(here.log.read())
+    footing = Footing(here.log.read_facts())
     last_seq = here.log.last_seq
     found: list[str] = []
     async with folded_anew(here) as anew:
