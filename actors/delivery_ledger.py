@@ -11,6 +11,7 @@ DELIVERIES, by destination, told apart by the key's first letters:
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 from typing import Literal as OneOf
 
@@ -30,6 +31,7 @@ from eventlog.log import DELIVERIES, SENT, Key
 INTERNAL_MAX: Final = 100  # regulations; a deletion follows its regulation at once
 RING_SIZE: Final = 1_000  # deliveries that are listed; all are in the log
 TOLD_MAX: Final = 5_000  # sets of ids of one profile; a profile has at most 1,000 ids (contract, section 2)
+SET_ASIDE_COUNTED_MAX: Final = 20_000  # jobs that wait in rows: twice what a destination ever holds
 PAGE: Final = 500  # rows read at once
 LAST: Final = "\U0010ffff"  # sorts behind every set of ids
 
@@ -93,6 +95,14 @@ class Record(Struct, frozen=True, omit_defaults=True):
     queued_ms: int
     at_ms: int
     reason: str = ""
+
+
+class SetAside(Struct, frozen=True):
+    """How many jobs wait in rows."""
+
+    retrying: int
+    pending: int
+    reconciling: int  # of both, those that are counted as unsettled too
 
 
 class Unsettled(Struct, frozen=True):
@@ -214,6 +224,17 @@ class Ledger:
             if len(rows) < PAGE:
                 return
             after = rows[-1].key
+
+    def set_aside(self) -> SetAside:
+        """Count the jobs that wait in rows: what a destination owes that holds nothing in memory."""
+        retrying = pending = reconciling = 0
+        for parked in islice(self.parked(), SET_ASIDE_COUNTED_MAX):
+            if parked.attempts:
+                retrying += 1
+            else:
+                pending += 1
+            reconciling += parked.job.what == "reconcile"
+        return SetAside(retrying, pending, reconciling)
 
     def park(self, parked: Parked) -> None:
         """Store a job that waits."""

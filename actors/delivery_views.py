@@ -7,7 +7,7 @@ from typing import Literal as OneOf
 from msgspec import Struct
 
 from actors.delivery import Destination
-from actors.delivery_ledger import DeadLetter, Ledger, Record
+from actors.delivery_ledger import DeadLetter, Ledger, Record, SetAside
 from actors.destination import DestinationActor
 
 
@@ -99,20 +99,22 @@ def status_of(
         shown = "failed"
     elif problem:
         shown = "misconfigured"
-    lanes = actor.lanes.lanes() if actor is not None else []
+    at_rest = actor is None or not actor.loaded  # then what waits is in rows alone
+    aside = ledger.set_aside() if at_rest else SetAside(0, 0, 0)
+    lanes = actor.lanes.lanes() if actor is not None and not at_rest else []
     in_flight = sum(lane.in_flight for lane in lanes)
     waiting = [lane.jobs[0].queued_ms for lane in lanes if lane.jobs]
     since_ms = min((lane.jobs[0].since_ms for lane in lanes if lane.jobs and not lane.in_filling), default=now_ms)
     pending = sum(len(lane.jobs) for lane in lanes) - sum(1 for lane in lanes if lane.in_flight or lane.attempts)
-    reconciling = sum(one.job.what == "reconcile" for lane in lanes for one in lane.jobs)
+    reconciling = sum(one.job.what == "reconcile" for lane in lanes for one in lane.jobs) + aside.reconciling
     return DestinationStatus(
         state=shown,
         reason=failure or problem,
-        pending=pending + max(0, state.unsettled - reconciling),
+        pending=pending + aside.pending + max(0, state.unsettled - reconciling),
         more_pending=actor is None or not actor.lanes.open or not destination.enabled,
         in_flight=in_flight,
         delivered=state.delivered,
-        retrying=actor.lanes.retrying if actor is not None else 0,
+        retrying=aside.retrying if actor is None or at_rest else actor.lanes.retrying,
         dead=state.dead,
         given_up=state.given_up,
         retried=state.retried,

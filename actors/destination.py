@@ -425,6 +425,11 @@ class DestinationActor:
         return self._walker.due_ms(self._limits)
 
     @property
+    def loaded(self) -> bool:
+        """Tell whether what waits is in memory: it is not while the destination is paused."""
+        return self._loaded
+
+    @property
     def read_seq(self) -> int:
         """Return up to where it has read the log."""
         return self._reader.read_seq

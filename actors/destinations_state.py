@@ -279,18 +279,23 @@ class Destinations:
         self._gone.discard(destination_id)
 
     async def copy_destination(
-        self, destination_id: str, *, source_id: str | None = None, name: str | None = None
+        self, destination_id: str, *, source_id: str | None = None, name: str | None = None, enabled: bool = True
     ) -> Destination:
-        """Import an existing destination's configuration, its secrets too, into a new one. Raises NotFoundError."""
+        """Import an existing destination's configuration, its secrets too, into a new one.
+
+        Nothing is connected to the new one, and it knows none of the lists that the other has made. Raises
+        NotFoundError, InvalidError.
+        """
         original = self.destination(destination_id)
         now_ms = self._space.clock.now_ms()
         return await self._save_destination(
             Destination(
                 id=self._new_id("dst"),
                 type=original.type,
-                name=checked_name(name or original.name),
+                name=checked_name(original.name if name is None else name),
                 source_id=source_id if source_id is not None else original.source_id,
                 settings=original.settings,
+                enabled=enabled,
                 created_ms=now_ms,
                 updated_ms=now_ms,
             )

@@ -218,6 +218,11 @@ A line (here two) is a message as the tracking API takes it, with its own time:
         KEEP,
         "Delete dead letters: what they were to tell is told with the next change, if it is still true.",
     ),
+    "destinations copy": Command(
+        "adapters.cli.destinations:copy",
+        KEEP,
+        "Import a destination's configuration, its secrets too, into a new one that nothing is connected to.",
+    ),
     "destinations test": Command(
         "adapters.cli.destinations:try_",
         KEEP,

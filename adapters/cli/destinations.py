@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -95,6 +96,7 @@ async def show(destination: Name, /, *, format: Output = "text", target: Target 
             state["errors"] = [camel(msgspec.to_builtins(one)) for one in deliveries.failures(destination)]
             for error in state["errors"]:
                 error["at"] = iso(error.pop("atMs"))
+                error.pop("entities")  # numbers that mean nothing outside
     else:
         async with reach(target) as daemon:
             await choose_space(daemon, target.space)
@@ -253,6 +255,33 @@ async def try_(destination: Name, /, *, target: Target = HERE) -> int:
             works, reason = said["ok"], said["reason"]
     answers().print("it works" if works else f"it does not work: {reason}", markup=False, highlight=False)
     return 0 if works else 1
+
+
+@waits
+async def copy(
+    destination: Name,
+    /,
+    *,
+    name: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    target: Target = HERE,
+) -> int:
+    """Import a destination's configuration, its secrets too, into a new one that nothing is connected to.
+
+    Args:
+        destination: The destination's id.
+        name: The new one's name. [default: the same]
+        target: Where the data is.
+    """
+    if target.url is None:
+        async with _at_rest(target) as deliveries:
+            made = (await deliveries.destinations.copy_destination(destination, name=name)).id
+    else:
+        async with reach(target) as daemon:
+            asked = {} if name is None else {"name": name}
+            said = await daemon.ask("POST", f"/destinations/{quote(destination, safe='')}/copies", body=asked)
+            made = said["destination"]["id"]
+    answers().print(made, markup=False, highlight=False)
+    return 0
 
 
 @asynccontextmanager

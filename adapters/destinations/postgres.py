@@ -5,11 +5,16 @@ message_id`, its primary key `(key, profile, ids)`. An entry or a new value writ
 deletes it; a batch is one transaction. Needs asyncpg (https://magicstack.github.io/asyncpg/current/, read 2026-11-24),
 installed by `pip install turnout[postgres]`. Errors of the connection, and those that the server calls passing
 (classes 08, 40, 53, 57 of https://www.postgresql.org/docs/current/errcodes-appendix.html), are tried again; a batch
-that is refused otherwise is tried row by row.
+that is refused otherwise is tried row by row. Connections go to the address that was looked at. A certificate
+(`sslmode=verify-full`) is checked against the name all the same, by the authorities in `PGSSLROOTCERT` or
+`~/.postgresql/root.crt`, else by those that this machine knows.
 """
 
 import importlib
+import os
 import socket
+import ssl
+from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -37,6 +42,8 @@ from adapters.net import GuardedResolver, PrivateAddressError
 ROWS_MAX: Final = 500  # a transaction
 POOL_MAX: Final = 4  # connections to one database
 PORT: Final = 5432
+MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHECKED: Final = ("verify-ca", "verify-full")
 OPTIONS: Final = frozenset({"sslmode"})  # others name files and sockets of this machine
 PASSING: Final = ("08", "40", "53", "57")  # error classes
 COLUMNS: Final = "key, profile, ids, user_id, anonymous_id, email, group_id, value, since, message_id"
@@ -104,6 +111,41 @@ def ping(context: Context) -> Conversation:
     return Done((judge(answer, context.now_ms),))
 
 
+class NamedContext(ssl.SSLContext):
+    """Checks a certificate against a name, whichever address is connected to: as `hostaddr` does beside `host`."""
+
+    name: str
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin TLS: the name that is given here is the address."""
+        return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
+
+
+def checking(name: str, *, is_full: bool) -> NamedContext:
+    """Return what TLS certificates are checked by; raises OSError where the authorities' file cannot be read.
+
+    Args:
+        name: the name in the database's address.
+        is_full: whether the certificate has to be for that name.
+    """
+    context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.name = name
+    context.check_hostname = is_full
+    own = Path(os.environ.get("PGSSLROOTCERT", "") or Path("~/.postgresql/root.crt").expanduser())
+    if own.exists():
+        context.load_verify_locations(cafile=own)
+    else:
+        context.load_default_certs()
+    return context
+
+
 class PostgresTransport:
     """Performs SQL, with a few connections to each database."""
 
@@ -138,19 +180,22 @@ class PostgresTransport:
         return Answer(status=200)
 
     async def _pool(self, asyncpg: Any, ask: SqlAsk) -> Any:
-        """Connect to the address that was looked at; where its certificate is to be checked, by its name."""
+        """Connect to the address that was looked at; its certificate, where that is to be checked, is for its name."""
         if ask.url in self._pools:
             return self._pools[ask.url]
         parts = urlsplit(ask.url)
         options = dict(parse_qsl(parts.query))
         if not parts.hostname or not options.keys() <= OPTIONS:
             raise ValueError("a database's address names a host, and no option but sslmode")
+        mode = options.get("sslmode", "prefer")
+        if mode not in MODES:
+            raise ValueError(f"sslmode is {mode[:20]!r}, not one of {', '.join(MODES)}")
         port = parts.port or PORT
         found = await self._resolver.resolve(parts.hostname, port, socket.AF_UNSPEC)
-        pinned: dict[str, Any] = {}
-        if options.get("sslmode") != "verify-full":
-            hosts = list(dict.fromkeys(one["host"] for one in found))
-            pinned = {"host": hosts, "port": [port] * len(hosts)}
+        hosts = list(dict.fromkeys(one["host"] for one in found))
+        pinned: dict[str, Any] = {"host": hosts, "port": [port] * len(hosts)}
+        if mode in CHECKED:
+            pinned["ssl"] = checking(parts.hostname, is_full=mode == "verify-full")
         self._pools[ask.url] = await asyncpg.create_pool(
             ask.url, min_size=0, max_size=POOL_MAX, timeout=ask.timeout_s, command_timeout=ask.timeout_s, **pinned
         )

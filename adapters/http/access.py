@@ -84,6 +84,7 @@ ROUTE_SCOPES: Final[dict[str, str]] = {
     # destinations
     "GET /destinations": AUDIENCES_READ,
     "POST /destinations": ADMIN,
+    "POST /destinations/{destination_id}/copies": ADMIN,
     "GET /destinations/{destination_id}": AUDIENCES_READ,
     "PATCH /destinations/{destination_id}": ADMIN,
     "DELETE /destinations/{destination_id}": ADMIN,

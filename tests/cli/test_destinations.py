@@ -1,16 +1,19 @@
 """`turnout destinations`: what was given up is told with its reason, and sent again once the destination is well."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 from aiohttp import web
+from anyio.from_thread import start_blocking_portal
 
 from adapters.config import Settings
 from adapters.daemon import Daemon, running
+from adapters.opening import open_data
+from eventlog.clock import WallClock
 from eventlog.entries import Commit, DeadLettered, Delivered
 from tests.cli.conftest import Turnout
 
@@ -114,7 +117,97 @@ def test_what_was_given_up_is_listed_with_its_reason_and_goes_out_again_when_it_
     assert "Sink" in turnout("destinations", "list", "--data", settings.data).out
 
 
-@pytest.mark.parametrize("act", ["dead-letters", "resend"])
+@contextmanager
+def asked_of_a_daemon(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+    """Yield the options that have the daemon of a data directory asked; it stops with the block."""
+
+    async def issue() -> str:
+        async with open_data(Path(settings.data), WallClock(), holder="a test") as data:
+            return (await data.control.issue_token("tests", ["admin"]))[1]
+
+    monkeypatch.setenv("TURNOUT_TOKEN", anyio.run(issue))
+    with (
+        start_blocking_portal(backend_options={"use_uvloop": True}) as portal,
+        portal.wrap_async_context_manager(running(settings)) as daemon,
+    ):
+        yield ("--url", daemon.url)
+
+
+def test_a_data_directory_and_a_daemon_tell_the_same_of_a_destination_and_of_what_went_wrong(
+    turnout: Turnout, given_up: tuple[Settings, Receiver, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, receiver, webhook = given_up
+    at = ("--data", settings.data)
+    shown = json.loads(turnout("destinations", "show", webhook, *at, "--format", "json").out)
+    listed = json.loads(turnout("destinations", "list", *at, "--format", "json").out)
+    assert (shown["dead"], shown["givenUp"], shown["delivered"]) == (1, 1, 0)
+    [error] = shown["errors"]
+    assert (error["status"], error["address"], error["method"]) == (400, receiver.url, "POST")
+    assert '"userId":"ann"' in error["body"]
+    text = turnout("destinations", "show", webhook, *at).out
+    for part in ("dead", "answered 400", f"POST {receiver.url}", '"userId":"ann"'):
+        assert part in text, part
+    with asked_of_a_daemon(settings, monkeypatch) as there:
+        of_daemon = json.loads(turnout("destinations", "show", webhook, *there, "--format", "json").out)
+        rows = json.loads(turnout("destinations", "list", *there, "--format", "json").out)
+    assert of_daemon["errors"] == [error]
+    told = {
+        "dead",
+        "givenUp",
+        "delivered",
+        "retried",
+        "pending",
+        "retrying",
+        "inFlight",
+        "circuit",
+        "lastError",
+        "state",
+    }
+    assert {name: of_daemon[name] for name in told} == {name: shown[name] for name in told}
+    assert rows[0].keys() == listed[0].keys()
+
+
+def test_dead_letters_are_searched_and_dropped(
+    turnout: Turnout, given_up: tuple[Settings, Receiver, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _, webhook = given_up
+    at = ("--data", settings.data)
+
+    def found(where: tuple[str, ...], text: str) -> int:
+        ran = turnout("destinations", "dead-letters", webhook, "--search", text, *where, "--format", "json")
+        return len(json.loads(ran.out))
+
+    assert [found(at, text) for text in ("ANN", "audience entered", "400", "nobody")] == [1, 1, 1, 0]
+    with asked_of_a_daemon(settings, monkeypatch) as there:
+        assert [found(there, text) for text in ("ANN", "audience entered", "400", "nobody")] == [1, 1, 1, 0]
+    ran = turnout("destinations", "drop", webhook, "--delivery", "no-such-letter", *at)
+    assert (ran.status, "no-such-letter" in ran.err) == (1, True)
+    ran = turnout("destinations", "drop", webhook, *at)
+    assert (ran.status, ran.err) == (0, "1 dead letters were deleted\n")
+    assert found(at, "") == 0
+    (row,) = json.loads(turnout("destinations", "list", *at, "--format", "json").out)
+    assert (row["dead"], row["delivered"]) == (0, 0)
+    with asked_of_a_daemon(settings, monkeypatch) as there:
+        assert turnout("destinations", "drop", webhook, *there).err == "0 dead letters were deleted\n"
+
+
+def test_a_destination_is_tried_and_its_configuration_imported_into_a_new_one(
+    turnout: Turnout, given_up: tuple[Settings, Receiver, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _, webhook = given_up
+    monkeypatch.setenv("TURNOUT_ALLOW_PRIVATE_DESTINATIONS", "1")
+    for where in (("--data", settings.data), None):
+        with ExitStack() as stack:
+            at = where or stack.enter_context(asked_of_a_daemon(settings, monkeypatch))
+            ran = turnout("destinations", "test", webhook, *at)
+            assert (ran.status, ran.out.startswith("it does not work: ")) == (1, True)  # nobody listens any more
+            made = turnout("destinations", "copy", webhook, "--name", "Second", *at).out.strip()
+            rows = json.loads(turnout("destinations", "list", *at, "--format", "json").out)
+            [copy] = [row for row in rows if row["id"] == made]
+            assert (copy["name"], copy["type"], copy["dead"], copy["pending"]) == ("Second", "webhook", 0, 0)
+
+
+@pytest.mark.parametrize("act", ["dead-letters", "resend", "show", "drop", "test", "copy"])
 def test_a_destination_that_is_not_there_is_named(
     turnout: Turnout, given_up: tuple[Settings, Receiver, str], act: str
 ) -> None:

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from actors import bucket
 from actors.bucket import TOKEN
+from actors.delivery import Limits
+from actors.delivery_allowance import Allowance
+from actors.delivery_pace import Pace
 
 rates = st.sampled_from([0.5, 1.0, 3.0, 7.0, 50.0, 333.0])
 
@@ -86,3 +89,30 @@ def test_levels_never_rise_without_time() -> None:
         state = bucket.take(state, 0) or state
         levels.append(state.level)
     assert all(after < before for before, after in pairwise(levels))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0] * 60 + [100, 5_000]), st.integers(1, 5)), min_size=60, max_size=90))
+def test_no_window_of_a_vendor_holds_more_than_its_rate_whatever_conversations_take(
+    conversations: list[tuple[int, int]],
+) -> None:
+    limits = Limits(
+        rate_per_s=5.0,
+        burst=5,
+        concurrency=1,
+        interval_ms=0,
+        retry_first_ms=1_000,
+        retry_max_ms=1_000,
+        retry_for_ms=1_000,
+        window_s=20.0,
+    )
+    allowance = Allowance()
+    allowance.configure(limits, None, Pace(), 0, least=5)
+    now_ms = 0
+    asked: list[int] = []
+    for pause_ms, asks in conversations:
+        now_ms = allowance.due_ms(now_ms + pause_ms, 5)
+        allowance.spend(now_ms, 5)
+        allowance.give_back(5 - asks, now_ms)
+        asked += [now_ms] * asks
+    for first, later in zip(asked, asked[100:], strict=False):  # 100 calls in 20 seconds, and no more
+        assert later - first >= 20_000

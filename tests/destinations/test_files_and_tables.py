@@ -7,16 +7,24 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from actors.delivery import Answer, Call, Destination
 from adapters.destinations.csv_files import FOLDER, FileAsk, FileTransport, file_name
 from adapters.destinations.postgres import POSTGRES, PostgresTransport, SqlAsk
 from tests.destinations.test_catalog import call, talk
 
+NAME = "db.turnout.test"
 FILES = Destination(id="dst_1", type="csv", name="files", source_id="src", settings={})
 
 
@@ -95,12 +103,26 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 parent.chmod(0o755)
         user = "nobody"
     data = folder / "data"
+    certified(folder, user)
     made = subprocess.run(
         [initdb, "-D", str(data), "-U", "crm", "-A", "trust", "--no-sync"], capture_output=True, check=False, user=user
     )
     if made.returncode:
         pytest.skip(f"initdb failed: {made.stderr.decode()[:200]}")
-    options = ["-c", "fsync=off", "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-k", str(folder)]
+    tls = [f"-cssl_{name}_file={folder / name}.pem" for name in ("cert", "key")]
+    options = [
+        "-c",
+        "ssl=on",
+        *tls,
+        "-c",
+        "fsync=off",
+        "-c",
+        f"port={port}",
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-k",
+        str(folder),
+    ]
     running = subprocess.Popen(
         [server, "-D", str(data), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=user
     )
@@ -114,6 +136,34 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         running.terminate()
         running.wait(10)
+
+
+@pytest.fixture
+def root(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the certificate of the authority that vouches for the server."""
+    return next(tmp_path_factory.getbasetemp().glob("postgres*/root.pem"))
+
+
+def certified(folder: Path, owner: str | None) -> None:
+    """Write an authority's certificate, and a key with a certificate for the name of the database."""
+    year = timedelta(days=365)
+    now = datetime.now(UTC)
+
+    def issued(name: str, key: ec.EllipticCurvePrivateKey, by: tuple[str, ec.EllipticCurvePrivateKey]) -> bytes:
+        subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, by[0]))
+        made = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now, now + year)
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        made = made.add_extension(x509.BasicConstraints(ca=name == by[0], path_length=None), critical=True)
+        return made.sign(by[1], hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    (folder / "root.pem").write_bytes(issued("authority", authority, ("authority", authority)))
+    (folder / "cert.pem").write_bytes(issued(NAME, own, ("authority", authority)))
+    plain = serialization.NoEncryption(), serialization.PrivateFormat.PKCS8
+    (folder / "key.pem").write_bytes(own.private_bytes(serialization.Encoding.PEM, plain[1], plain[0]))
+    (folder / "key.pem").chmod(0o600)
+    if owner is not None:
+        shutil.chown(folder / "key.pem", owner)
 
 
 DATABASE = Destination(id="dst_2", type="postgres", name="db", source_id="src", settings={})
@@ -173,9 +223,62 @@ async def test_an_error_of_the_server_is_final_and_its_absence_is_not(postgres: 
     await transport.close()
 
 
+class Names(AbstractResolver):
+    """Knows the database's name, and another that leads to it; nobody else does."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the address."""
+        assert host in {NAME, f"not-{NAME}"}, host
+        at = {"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}
+        return [cast(ResolveResult, at)]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "trusts", "works"),
+    [
+        ("verify-full", NAME, True, True),
+        ("verify-full", f"not-{NAME}", True, False),
+        ("verify-full", NAME, False, False),
+        ("verify-ca", f"not-{NAME}", True, True),
+        ("verify-ca", NAME, False, False),
+        ("require", f"not-{NAME}", False, True),
+    ],
+)
+async def test_a_certificate_is_checked_by_its_name_and_the_address_connected_to_is_the_one_looked_at(
+    postgres: str, root: Path, monkeypatch: pytest.MonkeyPatch, mode: str, name: str, trusts: bool, works: bool
+) -> None:
+    await write(postgres, member("ann"), table="guarded")  # the server has started
+    monkeypatch.setenv("PGSSLROOTCERT", str(root) if trusts else "")
+    monkeypatch.setenv("HOME", str(root.parent / "nowhere"))
+    url = f"{postgres.replace('127.0.0.1', name)}?sslmode={mode}"  # a name that the system cannot resolve
+    transport = PostgresTransport(allow_private=True, resolver=Names())
+    answer = await transport(DATABASE, SqlAsk(url=url, table="guarded"), ())
+    await transport.close()
+    assert (answer.status == 200) == works, answer
+    assert works or "CERTIFICATE_VERIFY_FAILED" in answer.error
+
+
+async def test_a_name_with_a_good_certificate_that_leads_to_a_private_address_is_refused(
+    postgres: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", str(root))
+    url = f"{postgres.replace('127.0.0.1', NAME)}?sslmode=verify-full"
+    transport = PostgresTransport(allow_private=False, resolver=Names())
+    answer = await transport(DATABASE, SqlAsk(url=url, table="guarded"), ())
+    assert (answer.status, answer.again) == (0, False)
+    assert "is not a public address" in answer.error
+    await transport.close()
+
+
 @pytest.mark.parametrize(
     "url",
     [
+        "postgres://db.example.com/x?sslmode=verify-none",
         "postgres://crm@127.0.0.1/x",
         "postgres:///x?host=/var/run/postgresql",
         "postgres://db.example.com/x?passfile=/etc/passwd",

@@ -22,7 +22,7 @@ from adapters.http.envelopes import SUCCESS, Data, DetailedError, PageQuery, Pag
 from adapters.http.management.definitions import entity_type_of
 from adapters.http.management.destination_metadata import DestinationMetadata, metadata_of
 from adapters.http.management.sources import WORKSPACE_ID
-from eventlog.errors import ForbiddenError, NotFoundError
+from eventlog.errors import ForbiddenError, InvalidError, NotFoundError
 from eventlog.instants import iso
 
 _AUDIENCE: Final = "/spaces/{space_id:str}/audiences/{audience_id:str}"
@@ -46,6 +46,14 @@ class EditDestination(Shape, frozen=True):
     enabled: bool | None = None
     name: str | None = None
     settings: dict[str, Any] | None = None
+
+
+class CopyDestination(Shape, frozen=True):
+    """How the copy differs: its name, and its source, of the same space."""
+
+    name: str | None = None
+    source_id: str | None = None
+    enabled: bool | None = None
 
 
 class DestinationOut(Shape, frozen=True):
@@ -282,6 +290,22 @@ async def create_destination(request: ApiRequest, data: JSONBody[CreateDestinati
     )
     await audit(request, "Destination Created", "destination", one.id, one.name, space_id=space.id)
     return Data(OneDestination(destination=_destination_out(space, held, one)))
+
+
+@post("/destinations/{destination_id:str}/copies", status_code=HTTP_200_OK, summary="Copy a destination")
+async def copy_destination(
+    request: ApiRequest, destination_id: FromPath[str], data: JSONBody[CopyDestination]
+) -> Data[OneDestination]:
+    """Import a destination's configuration, its secrets too, into a new one that nothing is connected to."""
+    daemon = api_of(request).daemon
+    space, held, one = _located(request, destination_id)
+    if data.source_id is not None and daemon.control.source(data.source_id).space_id != space.id:
+        raise InvalidError("invalid_source", f"the source is not of the space {space.id}", field="sourceId")
+    made = await held.copy_destination(
+        one.id, name=data.name, source_id=data.source_id, enabled=data.enabled is not False
+    )
+    await audit(request, "Destination Copied", "destination", made.id, made.name, space_id=space.id)
+    return Data(OneDestination(destination=_destination_out(space, held, made)))
 
 
 @get("/destinations/{destination_id:str}", summary="Get a destination")
@@ -560,6 +584,7 @@ def _activation_out(space_id: str, connection: Connection, kept: dict[str, Any])
 ROUTES = [
     list_destinations,
     create_destination,
+    copy_destination,
     get_destination,
     edit_destination,
     delete_destination,

@@ -39,9 +39,9 @@ async def test_braze_gets_full_batches_and_never_too_large_ones_however_many_ent
 async def test_an_object_that_braze_leaves_out_is_a_dead_letter_and_its_batch_is_taken() -> None:
     async with wired(Braze, "braze", settings) as it:
         await it.audience("Buyers")
+        await it.buy(["ann", "bob"], step=False)
         await it.stage.send({"type": "identify", "userId": "odd", "traits": {"email": "nonsense"}}, step=False)
-        await it.stage.send(track("odd", "Bought"), step=False)
-        await it.buy(["ann", "bob"])
+        await it.stage.send(track("odd", "Bought"))
         await it.stage.until(10 * SECOND_MS)
         assert [(who, "email" in why) for who, why in it.dead()] == [("odd", True)]
         assert it.vendor.users.keys() == {"ann", "bob"}

@@ -50,6 +50,8 @@ async def test_a_trait_is_a_merge_field_at_mailchimp_and_one_it_lacks_is_said() 
 async def test_no_more_than_ten_connections_are_open_to_mailchimp_at_once() -> None:
     async with wired(Mailchimp, "mailchimp", settings) as it:
         it.vendor.gate = anyio.Event()
+        fast = {**settings(it.vendor), "rate": 100}  # only the connections are to hold it back
+        await it.stage.destinations.update_destination(it.destination, settings=fast)
         await it.audience("Buyers")
         await it.buy((f"u{n}" for n in range(40)), step=False)
 
