@@ -1,19 +1,26 @@
 """Backfills: the past of a new definition, gathered beside the live loop and switched in at one place of the log.
 
 From the moment a definition is in the log its questions are kept live; only events before that are missing. A scan
-(`scanning`, in a process of its own for a daemon) gathers their states, they are added to those kept live page by page
-once all of them are there, and `DefinitionSwitched` makes the version decide: no event is lost or counted twice. One
-runs at a time, the others wait in order of creation. A kill loses nothing: what was not switched in is gathered again.
+(`scanning`, in a process of its own for a daemon) gathers their states, they are added to those kept live once all of
+them are there, and `DefinitionSwitched` makes the version decide: no event is lost or counted twice. One runs at a
+time, the others wait in order of creation.
+
+States are sums, so none may be added twice. How far the adding has come is noted with each entity (`Partly`) and stored
+with the checkpoints, which go on meanwhile so that memory stays bounded. After a kill, or where somebody could not be
+read half-way, the same search finds the same rows again, and those that are in are left out. The last checkpoint before
+the switch has all of them: a start need not gather anything.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import structlog
+from msgspec import Struct
 
+from actors.checkpoint import Partly
 from actors.conditions.program import Asked, Node
 from actors.entities import User
 from actors.scanning import Backfill, Page, scan
@@ -27,12 +34,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger("turnout.backfill")
 
 MERGE_SLICE: Final = 100  # entities added to before others get a turn: one may have to be loaded first
+CHANGED_MAX: Final = 100_000  # entities added to before a checkpoint lets them leave memory
 SWITCH_SLICE: Final = 500  # entities asked, before others get a turn
 ROOM_AGAIN_S: Final = 10.0  # until a disk that was full is tried again
 
 
 class CancelledError(TurnoutError):
     """The definition changed or went away while its past was gathered."""
+
+
+class _Search(Struct, frozen=True):
+    """A past to be gathered for some questions that have come equally far."""
+
+    job: Backfill
+    questions: list[Asked]  # as the job has them
+    begun: Partly
 
 
 class Backfills:
@@ -45,7 +61,6 @@ class Backfills:
         self._found: dict[int, set[int] | None] = {}  # by number: entities to ask at the switch; None: all
         self._restarted: set[int] = set()  # that waited already when the space was opened, or before it was enabled
         self._refused: LogFullError | None = None  # of the last one that ended
-        self.is_merging = False
         self.running: int | None = None
         self.started_ms = 0
         self.progress = 0.0  # of the one that runs, 0-1
@@ -125,7 +140,6 @@ class Backfills:
             self._end()
 
     def _end(self) -> None:
-        self.is_merging = False  # also where the switch came to nothing: it was deleted, or edited since
         self.running = None
         self._ended.set()
         self._ended = anyio.Event()
@@ -137,55 +151,82 @@ class Backfills:
         except LogError:
             await self._wake.wait()  # the disk is full: try again when something happens
 
-    def _job(self, wanted: Definition, missing: list[Asked]) -> Backfill:
-        """Return what is to be gathered: each question, and up to where in the log its past is missing."""
+    def _searches(self, wanted: Definition, missing: list[Asked], known_seq: int) -> Iterator["_Search"]:
+        """Yield what is to be gathered: all at once, but for questions of which some of the past is in already."""
         space = self._space
         identities = {asked.index: identity for identity, asked in space.partition.program.asked.items()}
-        questions = tuple((identities[asked.index], space.incomplete[asked.index]) for asked in missing)
-        return Backfill(wanted, questions, space.partition.now_ms)
+        fresh = Partly(0, known_seq, space.partition.now_ms)
+        by_progress: dict[Partly, list[Asked]] = {}
+        for asked in missing:
+            by_progress.setdefault(space.partly.get(asked.index, fresh), []).append(asked)
+        for begun, questions in by_progress.items():
+            named = tuple((identities[asked.index], space.incomplete[asked.index]) for asked in questions)
+            yield _Search(Backfill(wanted, named, begun.at_ms), questions, begun)
 
     async def _gather(self, wanted: Definition, missing: list[Asked]) -> set[int]:
         """Add the missing past of questions to what is kept live; return who has one."""
         space = self._space
-        if not missing:
-            return set()
-        job = self._job(wanted, missing)
-        last_seq = max(1, job.until_seq)
+        found: set[int] = set()
+        for search in list(self._searches(wanted, missing, space.log.last_seq)):
+            last_seq = max(1, search.job.until_seq)
 
-        def hear(seq: int, /) -> None:
-            self.progress = min(1.0, seq / last_seq)
-            if not self._is_current(wanted):
-                raise CancelledError(wanted.key)
+            def hear(seq: int, /, last_seq: int = last_seq) -> None:
+                self.progress = min(1.0, seq / last_seq)
+                if not self._is_current(wanted):
+                    raise CancelledError(wanted.key)
 
-        async with space.scans.run(space.log, job, space.identity.canonical_map(), hear) as pages:
-            if not self._is_current(wanted):
-                raise CancelledError(wanted.key)
-            # From the first row on no checkpoint may be taken until all are in.
-            async with space.still:
-                self.is_merging = True
-            found: set[int] = set()
-            for page in pages:
-                for mine in self._added(page, missing):
-                    found.add(mine)
-                    if len(found) % MERGE_SLICE == 0:
-                        await anyio.lowlevel.checkpoint()
-                await anyio.lowlevel.checkpoint()
-        for asked in missing:
-            space.incomplete.pop(asked.index, None)
+            canonical = space.identity.canonical_map(search.begun.known_seq)
+            async with space.scans.run(space.log, search.job, canonical, hear) as pages:
+                if not self._is_current(wanted):
+                    raise CancelledError(wanted.key)
+                await self._add(search, pages, found)
         return found
 
-    def _added(self, page: Page, missing: list[Asked]) -> Iterator[int]:
-        """Add a page of rows; yield each entity that had some."""
-        partition, canonical = self._space.partition, self._space.identity.canonical
-        for entity, rows in groupby(page, key=itemgetter(0)):
-            mine: dict[int, Any] = {}
-            for _, place, state in rows:
-                asked = missing[place]
-                mine[asked.index] = asked.query.load(state)
-            found = partition.find(canonical(entity))
-            if found is not None:
-                partition.add_history(found, mine)
+    async def _add(self, search: "_Search", pages: Iterable[Page], found: set[int]) -> None:
+        """Add what was found, some entities at a time; nothing folds, and no checkpoint is taken, in between."""
+        space = self._space
+        changed_max = max(MERGE_SLICE, min(CHANGED_MAX, space.active_max))
+        adding = self._added(search, pages)
+        is_done = False
+        while not is_done:
+            async with space.still:
+                some = list(islice(adding, MERGE_SLICE))
+                is_done = len(some) < MERGE_SLICE
+                if is_done:
+                    self._complete(search)
+            found.update(some)
+            if is_done or len(space.partition.changed) > changed_max:  # at the end so that a start finds it all there
+                await space.checkpoint()
+            await anyio.lowlevel.checkpoint()
+
+    def _added(self, search: "_Search", pages: Iterable[Page]) -> Iterator[int]:
+        """Add rows, those that are in already left out; yield each entity that had some.
+
+        An entity's are added all together or, where somebody cannot be read, not at all; and it is noted that they are
+        in. So whoever goes on later, also behind a checkpoint, adds no row twice: a search finds the same rows again.
+        """
+        space = self._space
+        partition, begun = space.partition, search.begun
+        for entity, rows in groupby(chain.from_iterable(pages), key=itemgetter(0)):
+            if entity > begun.entity:
+                mine: dict[int, Any] = {}
+                for _, place, state in rows:
+                    asked = search.questions[place]
+                    mine[asked.index] = asked.query.load(state)
+                known = partition.find(space.identity.canonical(entity))
+                if known is not None:
+                    partition.add_history(known, mine)
+                partly = Partly(entity, begun.known_seq, begun.at_ms)
+                space.partly.update(
+                    (asked.index, partly) for asked in search.questions if asked.index in space.incomplete
+                )
             yield entity
+
+    def _complete(self, search: "_Search") -> None:
+        """Take note that nothing is missing any more of what was searched."""
+        for asked in search.questions:
+            self._space.incomplete.pop(asked.index, None)
+            self._space.partly.pop(asked.index, None)
 
     def _asks_everyone(self, number: int, missing: list[Asked]) -> bool:
         """Tell whether others than those with a gathered past may be members."""
@@ -216,13 +257,12 @@ class Backfills:
         partition = space.partition
         node = partition.program.nodes[number]
         missing = [asked for asked in space.asked_of(number) if asked.index in space.incomplete]
-        if missing:  # a restart between gathering and this entry
-            job = self._job(space.definitions_held.held[number].latest, missing)
-            for page in scan(job, space.log, space.identity.canonical_map(seq)):
-                for _ in self._added(page, missing):
+        if missing:  # a start that no checkpoint shortens: what was gathered then is not stored anywhere
+            for search in list(self._searches(space.definitions_held.held[number].latest, missing, seq)):
+                pages = scan(search.job, space.log, space.identity.canonical_map(search.begun.known_seq))
+                for _ in self._added(search, pages):
                     pass
-            for asked in missing:
-                space.incomplete.pop(asked.index, None)
+                self._complete(search)
         found = self._found.pop(number, None)
         self._restarted.discard(number)
         if found is None:

@@ -26,6 +26,14 @@ _CORE: Final[Key] = ("partition",)
 _DEFINITIONS: Final[Key] = ("definitions",)
 
 
+class Partly(Struct, frozen=True, array_like=True):
+    """That the past of a question has been added for those up to an entity, and what found it: again the same rows."""
+
+    entity: int  # the last whose past is in
+    known_seq: int  # who was who by then
+    at_ms: int
+
+
 class Core(Struct, frozen=True):
     """What is kept of a partition beside its entities."""
 
@@ -35,6 +43,7 @@ class Core(Struct, frozen=True):
     born: dict[str, int]
     left: dict[str, Left]
     incomplete: dict[int, int]  # questions whose past is yet to be added, by stable number -> since which sequence
+    partly: dict[int, Partly] = {}  # those of them that have some of it, by stable number
 
 
 def load_definitions(log: Log) -> Definitions:
@@ -122,7 +131,9 @@ class Cut:
         self._at += SLICE
         return self._at < len(self._numbers)
 
-    def changes(self, definitions: Definitions, incomplete: dict[int, int], cursor_seq: int) -> Changes:
+    def changes(
+        self, definitions: Definitions, incomplete: dict[int, int], partly: dict[int, Partly], cursor_seq: int
+    ) -> Changes:
         """Return what to store."""
         partition = self._partition
         core = Core(
@@ -132,6 +143,7 @@ class Cut:
             partition.program.born,
             partition.program.left,
             incomplete,
+            partly,
         )
         members: list[tuple[Key, bytes]] = []
         left: list[Key] = []

@@ -482,17 +482,17 @@ class Partition(Deciding):
                     self._due(entity, leaf.index, leaf.due(entity, self.now_ms))
 
     def add_history(self, entity: Entity, states: dict[int, Any]) -> None:
-        """Add what a backfill found of an entity's past, to it and to its accounts."""
+        """Add what a backfill found of an entity's past, to it and to its accounts; all, or LogError and nothing."""
+        accounts = [self.account(number) for number in entity.joined()] if isinstance(entity, User) else []
         self.changed.add(entity.number)
         for index, state in states.items():
             if self.program.asked_by_index[index].scope == USER:
                 self._merge_state(entity.s, index, state)
                 continue
             self._merge_state(entity.a, index, state)
-            if isinstance(entity, User):
-                for number in entity.joined():
-                    self._merge_state(self.account(number).a, index, state)
-                    self.changed.add(number)
+            for account in accounts:
+                self._merge_state(account.a, index, state)
+                self.changed.add(account.number)
 
     def ask(self, entity: Entity, node: Node) -> None:
         """Queue all that a definition rests on, and itself, for an entity."""

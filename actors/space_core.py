@@ -16,7 +16,7 @@ import anyio
 import structlog
 
 from actors.backfill import Backfills
-from actors.checkpoint import PARTITION, Cut, load_core, load_definitions, loader, put_away, restore
+from actors.checkpoint import PARTITION, Cut, Partly, load_core, load_definitions, loader, put_away, restore
 from actors.conditions.program import Asked
 from actors.definitions import SHADOW, Definitions
 from actors.door import Incoming
@@ -95,6 +95,7 @@ class SpaceCore:
         self.partition = Partition(load=loader(store, lambda: self.partition, lambda: self._stored_entity))
         self.partition.in_slices = True
         self.incomplete: dict[int, int] = {}  # question -> since which sequence it is kept live; its past is missing
+        self.partly: dict[int, Partly] = {}  # question -> how far its past has been added
         self.touched: set[int] = set()  # entities changed before the last checkpoint, while a backfill waited
         self.folded_seq = 0
         self.duplicates = 0  # messages whose id had been taken before, since this space was opened
@@ -132,6 +133,11 @@ class SpaceCore:
             self.incomplete = {
                 program.by_stable[stable].index: seq
                 for stable, seq in core.incomplete.items()
+                if stable in program.by_stable
+            }
+            self.partly = {
+                program.by_stable[stable].index: partly
+                for stable, partly in core.partly.items()
                 if stable in program.by_stable
             }
             restore(self.log, self.partition, core)
@@ -284,8 +290,6 @@ class SpaceCore:
         while self.log.cursor(PARTITION) < seq:
             await self.folded(seq)
             await self.checkpoint()
-            if self.backfills.is_merging:
-                await self.backfills.done()
 
     async def folded(self, seq: int) -> None:
         """Return once the log is folded up to an entry and the effects are durable, whatever else comes in meanwhile.
@@ -306,7 +310,7 @@ class SpaceCore:
             while (self._effects or self._closing is not None) and self._failure is None:
                 self._stir()
                 await self._turned.wait()
-            if self.backfills.is_merging or self._effects or self._closing is not None:
+            if self._effects or self._closing is not None:
                 return
             folded_seq = self.folded_seq
             cut = Cut(self.partition)
@@ -314,7 +318,8 @@ class SpaceCore:
                 await anyio.lowlevel.checkpoint()
             asked = self.partition.program.asked_by_index
             incomplete = {asked[index].stable: seq for index, seq in self.incomplete.items()}
-            changes = cut.changes(self.definitions_held, incomplete, folded_seq)
+            partly = {asked[index].stable: partly for index, partly in self.partly.items()}
+            changes = cut.changes(self.definitions_held, incomplete, partly, folded_seq)
             await self.log.store([changes, Changes(EFFECTS, folded_seq)])
             if self.definitions_held.waiting():
                 self.touched.update(self.partition.changed)
@@ -399,6 +404,7 @@ class SpaceCore:
                 self.incomplete[asked.index] = seq
         used = {asked.index for asked in partition.program.asked.values()}
         self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
+        self.partly = {index: partly for index, partly in self.partly.items() if index in used}
         if isinstance(fact, DefinitionSwitched):
             yield from self.backfills.switch(fact.number, seq)
         elif isinstance(fact, DefinitionSaved):
