@@ -56,11 +56,15 @@ class _Shard:
         self.count = len(entries)
         self.homes = max(_SLOTS_MIN, int(self.count / _LOAD_NEW))
         self.limit = int(self.homes * _LOAD_MAX)
+        if not self.count:  # as all are in a new space
+            self.slots = array("Q", bytes(8 * (self.homes + _TAIL_SLOTS)))
+            self.marks = bytearray(self.homes + _TAIL_SLOTS)
+            return
         entries = np.sort(entries)  # by hash bits, and so by home
         home = ((entries >> np.uint64(_SEQ_BITS)).astype(np.int64) * self.homes) >> _PRINT_BITS
         order = np.arange(self.count)
-        place = np.maximum.accumulate(home - order) + order if self.count else order
-        size = max(self.homes, int(place[-1]) + 1 if self.count else 0) + _TAIL_SLOTS
+        place = np.maximum.accumulate(home - order) + order
+        size = max(self.homes, int(place[-1]) + 1) + _TAIL_SLOTS
         laid = np.zeros(size, np.uint64)
         laid[place] = entries
         self.slots = array("Q", laid.tobytes())
