@@ -254,11 +254,13 @@ class Partition(Deciding):
     def _merge_state(self, states: dict[int, Any], index: int, other: Any) -> None:
         """Add a copy of a state to those of another entity."""
         query = self._query(index)
-        if other is None:
-            return
+        if other is not None:
+            self._join_state(states, index, query.load(copied(query.dump(other))))
+
+    def _join_state(self, states: dict[int, Any], index: int, other: Any) -> None:
+        """Add a state that nobody else has to those of another entity."""
         mine = states.get(index)
-        theirs = query.load(copied(query.dump(other)))
-        states[index] = theirs if mine is None else query.merge(mine, theirs, self.now_ms)
+        states[index] = other if mine is None else self._query(index).merge(mine, other, self.now_ms)
 
     # -- merges and erasure ------------------------------------------------------------------------------------------
 
@@ -275,8 +277,10 @@ class Partition(Deciding):
         for number, (mine, theirs) in before.items():
             if mine != theirs:  # the account knows one half's events; those of the other join them
                 self._add_states(self.account(number).a, absorbed.a if mine else user.a)
-        self._add_states(user.s, absorbed.s)
-        self._add_states(user.a, absorbed.a)
+        for mine, theirs in ((user.s, absorbed.s), (user.a, absorbed.a)):
+            for index, state in theirs.items():
+                if state is not None:
+                    self._join_state(mine, index, state)
         for key, (event_ms, seq, value) in absorbed.traits.items():
             user.write_trait(key, event_ms, seq, value)
         for number, said in absorbed.accounts.items():
