@@ -251,6 +251,12 @@ class Partition(Deciding):
         for index, other in others.items():
             self._merge_state(states, index, other)
 
+    def _take_over(self, states: dict[int, Any], others: dict[int, Any]) -> None:
+        """Add all states of an entity that is no more."""
+        for index, other in others.items():
+            if other is not None:
+                self._join_state(states, index, other)
+
     def _merge_state(self, states: dict[int, Any], index: int, other: Any) -> None:
         """Add a copy of a state to those of another entity."""
         query = self._query(index)
@@ -277,10 +283,8 @@ class Partition(Deciding):
         for number, (mine, theirs) in before.items():
             if mine != theirs:  # the account knows one half's events; those of the other join them
                 self._add_states(self.account(number).a, absorbed.a if mine else user.a)
-        for mine, theirs in ((user.s, absorbed.s), (user.a, absorbed.a)):
-            for index, state in theirs.items():
-                if state is not None:
-                    self._join_state(mine, index, state)
+        self._take_over(user.s, absorbed.s)
+        self._take_over(user.a, absorbed.a)
         for key, (event_ms, seq, value) in absorbed.traits.items():
             user.write_trait(key, event_ms, seq, value)
         for number, said in absorbed.accounts.items():
