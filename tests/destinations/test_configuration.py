@@ -115,6 +115,27 @@ async def test_there_is_one_configuration_per_destination_type_and_audience() ->
         await it.connect(audience, second)
 
 
+async def test_disconnecting_keeps_settings_and_reconnecting_uses_them_for_what_changed_since_alone() -> None:
+    async with stage() as it:
+        audience, crm = await it.audience("Buyers", ONCE), await it.webhook()
+        chosen = [IdSync(external_id="email", strategy="first", map_to="userId")]
+        connection = await it.connect(
+            audience, crm, id_sync=chosen, sendIdentify=False, enteredEventName="Came in", note="the client's own"
+        )
+        await it.send(identify("ann", email="ann@x.org"), track("ann", "Bought"))
+        await it.destinations.disconnect(connection)
+        (before,) = it.destinations.connections()
+        await it.send(identify("bob", email="bob@x.org"), track("bob", "Bought"))
+        await it.restart()
+        assert it.receiver.taken() == [("ann@x.org", "Came in")]
+        assert (await it.destinations.connect(audience, crm)).id == connection  # no settings given
+        await it.step()
+        (after,) = it.destinations.connections()
+        assert (after.settings, after.id_sync) == (before.settings, before.id_sync)
+        assert after.settings["note"] == "the client's own"
+        assert it.receiver.taken() == [("ann@x.org", "Came in"), ("bob@x.org", "Came in")]
+
+
 @pytest.mark.parametrize(
     ("settings", "id_sync"),
     [
