@@ -231,7 +231,7 @@ class WhatIf:
         cut = Cut(self._partition)
         while cut.dump_slice():
             pass
-        await self._store.store([cut.changes(Definitions(), {}, 0)])
+        await self._store.store([cut.changes(Definitions(), {}, {}, 0)])
         cut.stored()
         self._stored_entity = self._partition.last_entity
         put_away(self._partition, self._active_max // 2)

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from msgspec import Struct
 
-from actors.checkpoint import Cut
+from actors.checkpoint import Cut, Partly
 from actors.conditions.queries import FOREVER, Query
 from actors.deciding import Deciding
 from actors.definitions import Definitions
@@ -143,8 +143,10 @@ def forgets_what_a_backfill_has_yet_to_gather(patch: Patch) -> None:
     """A checkpoint does not say which definitions' past is yet to be gathered."""
     changes = Cut.changes
 
-    def without(self: Cut, definitions: Definitions, incomplete: dict[int, int], cursor_seq: int) -> Changes:
-        return changes(self, definitions, {}, cursor_seq)
+    def without(
+        self: Cut, definitions: Definitions, incomplete: dict[int, int], partly: dict[int, Partly], cursor_seq: int
+    ) -> Changes:
+        return changes(self, definitions, {}, {}, cursor_seq)
 
     patch.setattr(Cut, "changes", without)
 
