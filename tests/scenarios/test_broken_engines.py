@@ -98,7 +98,8 @@ def acknowledges_before_it_stores(patch: Patch) -> None:
 
 def forgets_the_absorbed(patch: Patch) -> None:
     """A merge does not join what the two profiles did."""
-    patch.setattr(Partition, "_add_states", lambda self, states, others: None)
+    for joins in ("_add_states", "_take_over"):
+        patch.setattr(Partition, joins, lambda self, states, others: None)
 
 
 def keeps_memberships_of_the_absorbed(patch: Patch) -> None:
