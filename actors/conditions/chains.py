@@ -2,20 +2,21 @@
 
 What can be told of an event alone decides at its arrival whether it is kept (`Stream.static`). The rest is told apart
 by what it costs: an equality with the parent is an index (`joins`); what looks at the nested event alone, its own
-nested ones included, is asked once a round for all parents (`Stream.own`); only what compares the two is asked for each
-pair (`Stream.paired`). A count against a constant, with nothing but windows from its parent and an equality, is
-*plain*: a new event tips only few parents (`Stream.tips`).
+nested ones included, is remembered for it and asked again only where it may have changed (`Stream.own`); only what
+compares the two is asked for each pair (`Stream.paired`). Where nothing does, a parent's nested events lie together,
+and are reduced without looking at each (`spans`); where their count is held against a constant, one more or less tips
+only few parents (`Stream.tips`).
 """
 
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
-from actors.conditions.joins import Join, Reach
+from actors.conditions.joins import Join, Key, Reach
 from actors.conditions.leaves import NUMERIC, cap_of, tips_of
 from actors.conditions.queries import FOREVER, Entity, Record, reduce_values, reduced, session_start
+from actors.conditions.spans import Lying
 from actors.language.tree import (
     And,
     Audience,
@@ -42,36 +43,45 @@ Field = Property | Context
 class View:
     """What a round of asking looks at: the records kept, the time, whose they are; and what it has found already."""
 
-    __slots__ = ("entity", "found", "now_ms", "state")
+    __slots__ = ("entity", "found", "lying", "now_ms", "state")
 
     def __init__(self, state: "FunnelState", now_ms: int, entity: Entity) -> None:
         self.state = state
         self.now_ms = now_ms
         self.entity = entity
-        self.found: dict[tuple[int, Any], Any] = {}
+        self.found: dict[tuple[int, int], Any] = {}  # by stream and record
+        self.lying: dict[tuple[int, Key | None], Lying] = {}
 
 
 Getter = Callable[[Record, Record | None, View], Any]
 Match = Callable[[Record, Record | None, View], bool]
 
 
+_ALL: Final = (None,)  # where there is no join all records lie under one key
+
+
 class Stream:
     """One event node of a funnel."""
 
     __slots__ = (
+        "after_ms",
         "before_ms",
         "depth",
         "event",
         "fields",
+        "in_pair",
         "index",
         "join",
         "own",
+        "pair_is_plain",
         "paired",
         "parent",
         "reach",
+        "settled",
         "static",
         "tips",
         "windows",
+        "within_ms",
     )
 
     def __init__(self, index: int, parent: "Stream | None", event: Event) -> None:
@@ -84,15 +94,19 @@ class Stream:
         self.join: Join | None = None
         self.own: Match | None = None
         self.paired: Match | None = None
-        self.tips: tuple[int, ...] | None = None  # plain: the counts at which a new event tips a parent
+        self.pair_is_plain = True  # the two events alone decide `paired`
+        self.in_pair = False  # asked within what is `paired`
+        self.settled: bool | None = None  # what `own` says that further nested events cannot change
+        self.tips: tuple[int, ...] | None = None  # the counts at which one more or less tips a parent
         of_parent = [window for window in event.windows if window.parent]
         self.windows = tuple(window for window in event.windows if not window.parent)
         self.reach = Reach(
             max((window.after_ms for window in of_parent), default=0),
             min((window.before_ms for window in of_parent), default=FOREVER),
         )
-        own = min((window.before_ms for window in self.windows), default=FOREVER)
-        self.before_ms: int = min(own, parent.before_ms if parent else FOREVER)
+        self.after_ms: int = max((window.after_ms for window in self.windows), default=0)
+        self.within_ms: int = min((window.before_ms for window in self.windows), default=FOREVER)
+        self.before_ms: int = min(self.within_ms, parent.before_ms if parent else FOREVER)
 
     def field(self, path: tuple[str, ...], context: bool) -> int:
         """Return the place of a property (or context field) in the stream's values."""
@@ -100,6 +114,20 @@ class Stream:
         if wanted not in self.fields:
             self.fields.append(wanted)
         return self.fields.index(wanted)
+
+    def keys(self, record: Record) -> Iterable[Key | None]:
+        """Return what a record is filed under for its parents."""
+        return _ALL if self.join is None else self.join.own_keys(record)
+
+    def is_remembered(self) -> bool:
+        """Tell whether a nested event may pass at one time and not at another, whatever its parent."""
+        return self.own is not None or bool(self.windows)
+
+    def passes(self, record: Record, view: View) -> bool:
+        """Tell whether a nested event lies in its windows, and passes what looks at it alone."""
+        if self.windows and not view.now_ms - self.within_ms < record[0] <= view.now_ms - self.after_ms:
+            return False
+        return self.own is None or self.own(record, None, view)
 
 
 def conjuncts(condition: Condition | None) -> list[Condition]:
@@ -128,6 +156,36 @@ def is_dynamic(event: Event) -> bool:
     return not all(is_static(part) for part in conjuncts(event.where))
 
 
+def _is_plain(condition: Condition) -> bool:
+    """Tell whether an event and its parent alone decide the condition."""
+    if isinstance(condition, And | Or):
+        return all(_is_plain(part) for part in condition.of)
+    if isinstance(condition, Not):
+        return _is_plain(condition.of)
+    if not isinstance(condition, Comparison) or condition.op in CLOCKED:
+        return False
+    return all(isinstance(side, Property | Context | Literal) for side in (condition.left, *condition.right))
+
+
+def _slope(condition: Condition) -> int | None:
+    """Tell what further nested events do to a condition: 1 make it true, -1 make it false, 0 nothing, None either."""
+    if isinstance(condition, Not):
+        slope = _slope(condition.of)
+        return None if slope is None else -slope
+    if isinstance(condition, And | Or):
+        slopes = set(map(_slope, condition.of)) - {0}
+        return slopes.pop() if len(slopes) == 1 else None if slopes else 0
+    if not isinstance(condition, Comparison):
+        return 0
+    if not any(isinstance(side, Event) for side in (condition.left, *condition.right)):
+        return 0
+    left, right = condition.left, condition.right[0] if condition.right else None
+    if isinstance(left, Event) and isinstance(right, Literal) and type(right.value) in (int, float):
+        if left.reducer.name == "count" or left.reducer.counted:
+            return {"at_least": 1, "greater_than": 1, "less_than": -1, "at_most": -1}.get(condition.op)
+    return None
+
+
 def _sees_parent(condition: Condition) -> bool:
     """Tell whether a condition looks at the parent of the event that it is asked of."""
     if isinstance(condition, And | Or):
@@ -147,10 +205,12 @@ class Chain:
         self.traits: list[tuple[str, ...]] = []
         self.audiences: list[str] = []
         self.clock_terms: list[tuple[Stream | None, Getter, str, int]] = []
+        self._pairing: Stream | None = None  # whose `paired` is being compiled
         self._stream(event, None)
 
     def _stream(self, event: Event, parent: Stream | None) -> Stream:
         stream = Stream(len(self.streams), parent, event)
+        stream.in_pair = parent is not None and (parent.in_pair or parent is self._pairing)
         self.streams.append(stream)
         own: list[Condition] = []
         paired: list[Condition] = []
@@ -162,7 +222,12 @@ class Chain:
             else:
                 (paired if _sees_parent(part) else own).append(part)
         stream.own = self._all(own, stream)
+        slopes = set(map(_slope, own)) - {0}
+        stream.settled = slopes == {1} if slopes in ({1}, {-1}) else None
+        pairing, self._pairing = self._pairing, stream
         stream.paired = self._all(paired, stream)
+        self._pairing = pairing
+        stream.pair_is_plain = all(_is_plain(part) for part in paired)
         return stream
 
     def _all(self, parts: list[Condition], stream: Stream) -> Match | None:
@@ -224,12 +289,11 @@ class Chain:
         assert isinstance(right, Literal)
         bound: Any = right.value
         nested = self._stream(event, stream)
-        is_plain = nested.own is None and nested.paired is None and event.expires_after_ms is None
-        if is_plain and not nested.windows:
+        if nested.paired is None and event.expires_after_ms is None:
             nested.tips = tips_of(comparison)
             count = _plain_count(nested, cap)
             return lambda record, _parent, view: holds(count(record, view), bound)
-        value = _remembered(nested, _count(nested, cap))
+        value = _remembered(nested, _paired_count(nested, cap) if nested.paired is not None else _reduced(nested))
         return lambda record, parent, view: holds(value(record, parent, view), bound)
 
     def _value(self, value: Value | Duration, stream: Stream) -> Getter:
@@ -270,13 +334,13 @@ def _join(part: Condition, stream: Stream, parent: Stream) -> Join | None:
 
 
 def _plain_count(stream: Stream, cap: int) -> Callable[[Record, View], int]:
-    """Return what counts a plain stream's records for the record they are nested in, as far as `cap`."""
+    """Return what counts a stream's records for the record they are nested in, as far as `cap`."""
     index, join, count = stream.index, stream.join, stream.reach.count
     if join is None:
-        return lambda record, view: count(view.state.streams[index], record, cap)
+        return lambda record, view: count(view.state.passing[index][None], record, cap)
 
     def count_joined(record: Record, view: View) -> int:
-        by_key, found = view.state.joined[index], 0
+        by_key, found = view.state.passing[index], 0
         for key in join.parent_keys(record):
             records = by_key.get(key)
             if records is not None:
@@ -288,46 +352,36 @@ def _plain_count(stream: Stream, cap: int) -> Callable[[Record, View], int]:
     return count_joined
 
 
-def _spans(stream: Stream, record: Record, view: View) -> list[tuple[list[Record], int, int]]:
-    """Return where a nested stream's records after `record` lie that pass on their own, by index: list, from, to."""
-    spans = []
-    keys: Any = (None,) if stream.join is None else stream.join.parent_keys(record)
-    for key in keys:
-        records = _passing(stream, key, view)
-        if not records:
-            continue
-        first = stream.reach.first(records, record)
-        last = first + stream.reach.count(records, record, len(records))
-        for window in stream.windows:
-            first = max(first, _after(records, view.now_ms - window.before_ms))
-            last = min(last, _after(records, view.now_ms - window.after_ms))
-        if first < last:
-            spans.append((records, first, last))
+def _spans(stream: Stream, record: Record, view: View) -> list[tuple[Key | None, int, int]]:
+    """Return where a nested stream's passing records lie that `record` reaches: under which key, from, to."""
+    by_key = view.state.passing[stream.index]
+    spans: list[tuple[Key | None, int, int]] = []
+    for key in _ALL if stream.join is None else stream.join.parent_keys(record):
+        records = by_key.get(key)
+        if records is not None:
+            first = stream.reach.first(records, record)
+            count = stream.reach.count(records, record, len(records))
+            if count:
+                spans.append((key, first, first + count))
     return spans
 
 
-def _passing(stream: Stream, key: Any, view: View) -> list[Record]:
-    """Return the records under a join key that pass what looks at them alone."""
-    state = view.state
-    records = state.streams[stream.index] if stream.join is None else state.joined[stream.index].get(key, [])
-    own = stream.own
-    if own is None:
-        return records
+def _lying(stream: Stream, key: Key | None, view: View) -> Lying:
+    """Return the passing records under a key, with what has been worked out of them in this round."""
     place = (stream.index, key)
-    found: list[Record] | None = view.found.get(place)
+    found: Lying | None = view.lying.get(place)
     if found is None:
-        found = view.found[place] = [record for record in records if own(record, None, view)]
+        found = view.lying[place] = Lying(view.state.passing[stream.index][key])
     return found
 
 
-def _children(stream: Stream, record: Record, view: View) -> list[Record]:
+def children(stream: Stream, record: Record, view: View) -> list[Record]:
     """Return the nested records that count for `record`, in order."""
+    by_key = view.state.passing[stream.index]
     spans = _spans(stream, record, view)
-    if len(spans) == 1:
-        records, first, last = spans[0]
-        found = records[first:last]
-    else:
-        found = sorted((r for records, first, last in spans for r in records[first:last]), key=_order)
+    found = [child for key, first, last in spans for child in by_key[key][first:last]]
+    if len(spans) > 1:
+        found.sort(key=_order)
     paired = stream.paired
     if paired is not None:
         found = [child for child in found if paired(child, record, view)]
@@ -337,18 +391,17 @@ def _children(stream: Stream, record: Record, view: View) -> list[Record]:
     return found
 
 
-def _count(stream: Stream, cap: int) -> Getter:
-    """Return what counts a nested event's records for the record it is nested in, as far as `cap`."""
+def _paired_count(stream: Stream, cap: int) -> Getter:
+    """Return what counts a nested event's records that pass together with the record it is nested in, up to `cap`."""
     paired = stream.paired
-    if stream.event.expires_after_ms is not None:
-        return lambda record, _parent, view: len(_children(stream, record, view))
-    if paired is None:
-        return lambda record, _parent, view: sum(last - first for _, first, last in _spans(stream, record, view))
+    if paired is None or stream.event.expires_after_ms is not None:
+        return lambda record, _parent, view: len(children(stream, record, view))
 
     def count(record: Record, _parent: Record | None, view: View) -> int:
         found = 0
-        for records, first, last in _spans(stream, record, view):
-            for place in range(first, last):
+        for key, first, last in _spans(stream, record, view):
+            records = view.state.passing[stream.index][key]
+            for place in range(last - 1, first - 1, -1):  # the newest are those that were not asked before
                 if paired(records[place], record, view):
                     found += 1
                     if found >= cap:
@@ -360,14 +413,25 @@ def _count(stream: Stream, cap: int) -> Getter:
 
 def _reduced(stream: Stream) -> Getter:
     """Return what gives a nested event's value for the record it is nested in."""
-    reducer = stream.event.reducer
+    reducer, session_ms = stream.event.reducer, stream.event.expires_after_ms
     of_parent = reducer.of if reducer.of is not None and reducer.of.parent else None
     if of_parent is not None:
         assert stream.parent is not None
         place = stream.parent.field(of_parent.path, isinstance(of_parent, Context))
+    by_span = stream.paired is None and of_parent is None
+    if by_span and reducer.name == "count" and session_ms is None:
+        count = _plain_count(stream, FOREVER)
+        return lambda record, _parent, view: count(record, view)
 
     def value_of(record: Record, _parent: Record | None, view: View) -> Any:
-        records = _children(stream, record, view)
+        spans = _spans(stream, record, view) if by_span else []
+        if len(spans) == 1:
+            key, first, last = spans[0]
+            lying = _lying(stream, key, view)
+            if session_ms is not None:
+                first = lying.session_start(first, last, session_ms, view.now_ms)
+            return lying.reduced(reducer, first, last)
+        records = children(stream, record, view)
         if of_parent is not None:
             seen = reduced(record[3][place], reducer)
             return reduce_values((seen for _ in records), reducer)
@@ -392,10 +456,6 @@ def _remembered(stream: Stream, value: Getter) -> Getter:
 
 
 MEMORY_DEPTH: Final = 2  # a record of the outer stream is asked once a round anyhow
-
-
-def _after(records: list[Record], ms: int) -> int:
-    return bisect_left(records, [ms + 1])
 
 
 def _order(record: Record) -> tuple[int, int]:

@@ -2,10 +2,10 @@
 
 Every event node of the chain is a *stream*: stream 0 the outer event, the others the events nested in `where`, each
 with the stream it is nested in. What can be told of an event alone decides at arrival whether it is kept (see
-`program`); the rest is asked of the kept records, `match`. Answers are remembered per outer record and asked again
-only where a new record, a changed trait or the clock may have changed them: a nested event reaches the outer records
-before it, within `within(parent:)`, and with the same value where both are joined by `property(x) = property(parent:
-y)`.
+`program`); the rest is asked of the kept records. Answers are remembered for every record and asked again, the
+innermost first, only where they may have changed: a nested event that comes, that begins or ceases to pass, or that
+crosses an edge of its windows, reaches the records before it, within `within(parent:)`, and with the same value where
+both are joined by `property(x) = property(parent: y)`.
 
 Keeps, per stream, the records that may still count (timestamp, sequence, the values looked at): all within the outer
 window, or all there are where there is none. Size: those records. A record is
@@ -13,49 +13,52 @@ window, or all there are where there is none. Size: those records. A record is
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any, Final
 
-from actors.conditions.chains import Chain, Stream, View
+from actors.conditions.chains import Chain, Stream, View, children
 from actors.conditions.compare import clocked_due_ms
 from actors.conditions.joins import tipped
 from actors.conditions.queries import FOREVER, Entity, Query, Record, State, reduce_values, reduced, session_start
 from actors.language.tree import Event, Window
 
-PASSES: Final = 4  # index in a record
+PASSES: Final = 4  # index in a record; None: the record was dropped
 PRUNE_AT: Final = 64  # records of a stream before old ones are looked for
 
-# Ours: how many of the newest records of a step are kept, so that no event takes longer than some ten milliseconds
-# however busy its profile is. Funnels of plain counts need none.
+# Ours: how many of the newest records of a step are kept, so that no event takes longer than some twenty milliseconds
+# however busy its profile is. Funnels of counts against constants need none.
 TRAITS_MAX: Final = 10_000  # all are asked again when a trait changes
 ROUND_MAX: Final = 5_000  # all are asked again with each event, or as time passes
-PAIRS_MAX: Final = 2_000  # and each with each: some 0.2 s an event for who has so many
+PAIRS_MAX: Final = 2_000  # and each with each
 
 
 class FunnelState:
     """The records of each stream in order, with what is derived from them."""
 
-    __slots__ = ("asked", "dirty", "joined", "matched", "parents", "pending", "streams")
+    __slots__ = ("asked", "asked_ms", "dirty", "matched", "parents", "passing", "pending", "streams")
 
     def __init__(self, streams: list[list[Record]]) -> None:
         self.streams = streams
-        self.joined: list[dict[Any, list[Record]]] = []  # by stream: join key -> records
-        self.parents: list[dict[Any, list[Record]]] = []  # by stream: join key -> records of stream 0
+        self.passing: list[dict[Any, list[Record]]] = []  # by stream: join key -> records that pass, parents aside
+        self.parents: list[dict[Any, list[Record]]] = []  # by stream with a join: key -> records it may be nested in
         self.matched: list[Record] = []  # records of stream 0 that pass
-        self.pending: list[Record] = []  # records of stream 0 to ask again
-        self.dirty = True
+        self.pending: list[list[Record]] = []  # by stream: records to ask again
+        self.dirty = True  # all are to be asked again
         self.asked: tuple[Any, ...] = ()  # the trait values that the answers rest on
+        self.asked_ms = 0  # and the time
 
 
 class Funnel(Query):
     """A question about events whose `where` looks beyond the event."""
 
     __slots__ = (
-        "_children",
+        "_joined",
         "audiences",
         "clock_terms",
         "clocked",
         "clocked_inside",
         "records_max",
+        "restless",
         "streams",
         "traits",
     )
@@ -68,21 +71,22 @@ class Funnel(Query):
         self.traits = chain.traits
         self.audiences = chain.audiences
         self.clock_terms = chain.clock_terms
-        self._children = [stream for stream in self.streams if stream.depth == 1 and stream.join is not None]
-        self.clocked_inside = bool(self.clock_terms) or any(
-            stream.event.expires_after_ms is not None or stream.windows for stream in self.streams[1:]
-        )
+        self._joined = [  # by stream: those nested in it that are joined with it
+            [inner for inner in self.streams if inner.parent is stream and inner.join is not None]
+            for stream in self.streams
+        ]
+        nested = self.streams[1:]
+        self.restless = bool(self.clock_terms) or any(inner.event.expires_after_ms is not None for inner in nested)
+        self.clocked_inside = self.restless or any(inner.windows for inner in nested)
         self.clocked = self.clocked_inside or bool(event.windows) or event.expires_after_ms is not None
         self.records_max = self._records_max()
 
     def _records_max(self) -> int:
         """Return how many records of a stream are kept."""
-        nested = [stream for stream in self.streams[1:] if stream.tips is None or stream.depth > 1]
-        if any(stream.paired is not None or stream.event.reducer.name != "count" for stream in self.streams[1:]):
+        nested = self.streams[1:]
+        if any(stream.tips is None for stream in nested):
             return PAIRS_MAX
-        if any(stream.event.expires_after_ms is not None for stream in nested):
-            return PAIRS_MAX
-        if nested or self.clocked_inside:
+        if self.clocked_inside or any(stream.own is not None and not stream.settled for stream in nested):
             return ROUND_MAX
         return TRAITS_MAX if self.traits or self.audiences else FOREVER
 
@@ -104,83 +108,131 @@ class Funnel(Query):
         record: Record = [event_ms, seq, reduced(values[-1], reducer) if own else None, values, False]
         records = state.streams[index]
         _insert(records, record)
-        self._index(state, stream, record)
+        for inner in self._joined[index]:
+            assert inner.join is not None
+            for key in inner.join.parent_keys(record):
+                _insert(state.parents[inner.index].setdefault(key, []), record)
+        if index == 0 or stream.is_remembered():
+            self._ask_again(state, index, (record,))
+        else:
+            self._file(state, stream, record)
+            self._tip(state, stream, record, comes=True)
         if len(records) > self.records_max:
             self._drop(state, stream, 1)
-            state.dirty = True
         elif len(records) % PRUNE_AT == 0 and records[len(records) // 4][0] <= horizon:
             self._drop(state, stream, bisect_left(records, [horizon + 1]))
-        self._invalidate(state, stream, record)
         return state
 
     def _derived(self, streams: list[list[Record]]) -> FunnelState:
+        """Return a state of these records, in which nothing was asked yet."""
         state = FunnelState([records[-self.records_max :] for records in streams])
-        state.joined = [{} for _ in self.streams]
+        state.passing = [{} for _ in self.streams]
         state.parents = [{} for _ in self.streams]
+        state.pending = [[] for _ in self.streams]
         for stream in self.streams:
+            if stream.join is None:
+                state.passing[stream.index][None] = [] if stream.is_remembered() else state.streams[stream.index]
             for record in state.streams[stream.index]:
-                self._index(state, stream, record)
+                record[PASSES] = False
+                if stream.index and stream.join is not None and not stream.is_remembered():
+                    self._file(state, stream, record)
+                for inner in self._joined[stream.index]:
+                    assert inner.join is not None
+                    for key in inner.join.parent_keys(record):
+                        _insert(state.parents[inner.index].setdefault(key, []), record)
         return state
 
-    def _index(self, state: FunnelState, stream: Stream, record: Record) -> None:
-        if stream.join is not None:
-            for key in stream.join.own_keys(record):
-                _insert(state.joined[stream.index].setdefault(key, []), record)
-        if stream.index == 0:
-            for child in self._children:
-                assert child.join is not None
-                for key in child.join.parent_keys(record):
-                    _insert(state.parents[child.index].setdefault(key, []), record)
+    def _file(self, state: FunnelState, stream: Stream, record: Record) -> None:
+        """File a nested record that passes for its parents. Where nothing is asked of it, its stream is the file."""
+        by_key = state.passing[stream.index]
+        if stream.join is not None or stream.is_remembered():
+            for key in stream.keys(record):
+                _insert(by_key.setdefault(key, []), record)
 
-    def _invalidate(self, state: FunnelState, stream: Stream, record: Record) -> None:
-        """Note which outer records an event may have changed."""
-        if state.dirty:
-            return
-        if stream.depth > 1 or len(state.pending) > len(state.streams[0]) + PRUNE_AT:
+    def _unfile(self, state: FunnelState, stream: Stream, record: Record) -> None:
+        """Take a record out of what its parents count."""
+        by_key = state.passing[stream.index]
+        for key in stream.keys(record):
+            records = by_key[key]
+            del records[bisect_left(records, record[:2])]
+            if not records and key is not None:
+                del by_key[key]
+
+    def _ask_again(self, state: FunnelState, index: int, records: Sequence[Record]) -> None:
+        """Note records whose passing may have changed."""
+        pending = state.pending[index]
+        if len(pending) > len(state.streams[index]) + PRUNE_AT:
             state.dirty = True
-        elif stream.depth == 0:
-            state.pending.append(record)
-        elif stream.join is None:
-            self._tip(state, stream, state.streams[0], state.streams[stream.index], record)
-        else:
-            for key in stream.join.own_keys(record):
+        if not state.dirty:
+            pending.extend(records)
+
+    def _tip(self, state: FunnelState, stream: Stream, record: Record, *, comes: bool) -> None:
+        """Note which parents' passing may change with a nested record that has come, or is about to go."""
+        if state.dirty or stream.parent is None:
+            return
+        if stream.in_pair:
+            state.dirty = True
+            return
+        above = stream.parent.index
+        for key in stream.keys(record):
+            if stream.join is None:
+                parents: list[Record] | None = state.streams[above]
+            else:
                 parents = state.parents[stream.index].get(key)
-                if parents is not None:
-                    self._tip(state, stream, parents, state.joined[stream.index][key], record)
+            if parents:
+                found = self._tipped(state, stream, parents, key, record, stream.parent.settled if comes else None)
+                self._ask_again(state, above, found)
 
     @staticmethod
-    def _tip(state: FunnelState, stream: Stream, parents: list[Record], records: list[Record], record: Record) -> None:
-        if stream.tips is None:
-            state.pending += parents[stream.reach.parents(parents, record)]
-            return
+    def _tipped(
+        state: FunnelState, stream: Stream, parents: list[Record], key: Any, record: Record, settled: bool | None
+    ) -> list[Record]:
         counts = stream.tips
+        if counts is None:
+            reached = parents[stream.reach.parents(parents, record)]
+            if settled is not None:
+                reached = [parent for parent in reached if parent[PASSES] is not settled]
+            paired = stream.paired
+            if paired is None or not stream.pair_is_plain:
+                return reached
+            nothing = View(state, 0, _NOBODY)
+            return [parent for parent in reached if paired(record, parent, nothing)]
         if counts and stream.join is not None and stream.join.parent_is_left:
             counts = tuple(range(1, max(counts) + 1))  # a parent may count records under other keys besides
-        if counts:
-            state.pending += tipped(stream.reach, parents, records, record, counts)
+        if not counts:
+            return []
+        return tipped(stream.reach, parents, state.passing[stream.index][key], record, counts)
 
     def _drop(self, state: FunnelState, stream: Stream, count: int) -> None:
-        """Drop the oldest records of a stream, which lie first under every key."""
-        dropped = state.streams[stream.index][:count]
-        del state.streams[stream.index][:count]
+        """Drop the oldest records of a stream, which lie first under every key.
+
+        Those too old to count have parents that are too old, too. One that is dropped because there are too many may
+        have been counted, and so may one whose own window has closed since it was asked.
+        """
+        records = state.streams[stream.index]
+        dropped = records[:count]
         last = [dropped[-1][0], dropped[-1][1] + 1]
+        if stream.index and stream.windows and any(record[PASSES] for record in dropped):
+            state.dirty = True
+        elif count == 1 and stream.index and (dropped[0][PASSES] or not stream.is_remembered()):
+            self._tip(state, stream, dropped[0], comes=False)
         touched: list[tuple[dict[Any, list[Record]], Any]] = []
         for record in dropped:
-            if stream.join is not None:
-                touched += [(state.joined[stream.index], key) for key in stream.join.own_keys(record)]
-            if stream.index == 0:
-                for child in self._children:
-                    assert child.join is not None
-                    touched += [(state.parents[child.index], key) for key in child.join.parent_keys(record)]
+            if stream.index and (stream.join is not None or stream.is_remembered()):
+                touched += [(state.passing[stream.index], key) for key in stream.keys(record)]
+            for inner in self._joined[stream.index]:
+                assert inner.join is not None
+                touched += [(state.parents[inner.index], key) for key in inner.join.parent_keys(record)]
+            record[PASSES] = None
+        del records[:count]
         for by_key, key in touched:
-            records = by_key.get(key)
-            if records is not None:
-                del records[: bisect_left(records, last)]
-                if not records:
+            filed = by_key.get(key)
+            if filed is not None:
+                del filed[: bisect_left(filed, last)]
+                if not filed and key is not None:
                     del by_key[key]
         if stream.index == 0:
             del state.matched[: bisect_left(state.matched, last)]
-            state.dirty = state.dirty or bool(state.pending)
 
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Take an event of the outer stream."""
@@ -221,6 +273,18 @@ class Funnel(Query):
         first, last = self._span(state.matched, now_ms)
         return list(state.matched[first:last])
 
+    def nested(self, state: State, record: Record, now_ms: int, entity: Entity) -> list[Record]:
+        """Return the nested records that count for an outer one, and those that count for them, in order."""
+        view = View(state, now_ms, entity)
+        found: dict[int, Record] = {}
+        around = [(self.streams[0], record)]
+        for stream, one in around:
+            for inner in (inner for inner in self.streams if inner.parent is stream):
+                for child in children(inner, one, view):
+                    found.setdefault(child[1], child)
+                    around.append((inner, child))
+        return sorted(found.values(), key=lambda child: (child[0], child[1]))
+
     def _span(self, records: list[Record], now_ms: int) -> tuple[int, int]:
         first = bisect_right(records, [now_ms - self.before_ms, FOREVER]) if self.before_ms != FOREVER else 0
         last = bisect_right(records, [now_ms - self.after_ms, FOREVER]) if self.after_ms else len(records)
@@ -229,33 +293,81 @@ class Funnel(Query):
         return (session_start(records, first, last, self.session_ms, now_ms), last)
 
     def _ask(self, state: FunnelState, now_ms: int, entity: Entity) -> None:
+        """Ask again of every record that may pass now and did not before, or the other way round."""
         if self.traits or self.audiences:
             asked = (*map(entity.trait, self.traits), *map(entity.in_audience, self.audiences))
             if repr(asked) != repr(state.asked):
                 state.dirty = True
                 state.asked = asked
-        match = self.streams[0].own
-        assert match is not None
         view = View(state, now_ms, entity)
-        if state.dirty or self.clocked_inside:
-            state.dirty = False
-            state.matched = [record for record in state.streams[0] if _passes(record, match(record, None, view))]
-        else:
-            for record in state.pending:
-                passes = match(record, None, view)
-                if passes != record[PASSES]:
-                    record[PASSES] = passes
-                    if passes:
-                        _insert(state.matched, record)
-                    else:
-                        del state.matched[bisect_left(state.matched, record[:2])]
-        state.pending = []
+        if not (state.dirty or self.restless or now_ms < state.asked_ms):
+            self._cross_edges(state, now_ms)
+            for stream in reversed(self.streams):  # the innermost first
+                self._ask_pending(state, stream, view)
+        if state.dirty or self.restless or now_ms < state.asked_ms:
+            self._ask_all(state, view)
+        state.asked_ms = now_ms
+
+    def _cross_edges(self, state: FunnelState, now_ms: int) -> None:
+        """Ask again of nested records that have entered or left a window since they were asked."""
+        for stream in self.streams[1:]:
+            records = state.streams[stream.index]
+            for window in stream.windows:
+                for span_ms in (window.after_ms, window.before_ms):
+                    first = bisect_right(records, [state.asked_ms - span_ms, FOREVER])
+                    last = bisect_right(records, [now_ms - span_ms, FOREVER])
+                    if first < last:
+                        self._ask_again(state, stream.index, records[first:last])
+
+    def _ask_pending(self, state: FunnelState, stream: Stream, view: View) -> None:
+        pending = state.pending[stream.index]
+        if not pending or state.dirty:
+            return
+        state.pending[stream.index] = []
+        for record in pending:
+            if record[PASSES] is None:
+                continue  # dropped since
+            passes = stream.passes(record, view) if stream.index else self._matches(record, view)
+            if passes == record[PASSES]:
+                continue
+            record[PASSES] = passes
+            if stream.index == 0:
+                if passes:
+                    _insert(state.matched, record)
+                else:
+                    del state.matched[bisect_left(state.matched, record[:2])]
+            elif passes:
+                self._file(state, stream, record)
+                self._tip(state, stream, record, comes=True)
+            else:
+                self._tip(state, stream, record, comes=False)
+                self._unfile(state, stream, record)
+
+    def _matches(self, record: Record, view: View) -> bool:
+        own = self.streams[0].own
+        assert own is not None
+        return own(record, None, view)
+
+    def _ask_all(self, state: FunnelState, view: View) -> None:
+        for stream in reversed(self.streams):
+            records = state.streams[stream.index]
+            state.pending[stream.index] = []
+            if stream.index == 0:
+                state.matched = [record for record in records if _passes(record, self._matches(record, view))]
+            elif stream.is_remembered():
+                by_key: dict[Any, list[Record]] = {} if stream.join is not None else {None: []}
+                for record in records:
+                    if _passes(record, stream.passes(record, view)):
+                        for key in stream.keys(record):
+                            by_key.setdefault(key, []).append(record)
+                state.passing[stream.index] = by_key
+        state.dirty = False
 
     def due_ms(self, state: State, now_ms: int, entity: Entity) -> int | None:
         """Return when a record next enters or leaves a window, or a date comparison may change."""
         if state is None:
             return None
-        if state.dirty or state.pending:  # as when it was loaded: nobody has asked yet
+        if state.dirty or any(state.pending):  # as when it was loaded: nobody has asked yet
             self._ask(state, now_ms, entity)
         edges = _window_edges(state.matched, self.reducer_windows(), self.session_ms, now_ms)
         if self.clocked_inside:
@@ -281,6 +393,20 @@ class Funnel(Query):
                 if edge is not None:
                     edges.append(edge)
         return edges
+
+
+class _Nobody:
+    """Whom conditions are asked for that look at events alone."""
+
+    def trait(self, path: tuple[str, ...]) -> Any:
+        """Return nothing."""
+
+    def in_audience(self, key: str) -> bool:
+        """Return false."""
+        return False
+
+
+_NOBODY: Final = _Nobody()
 
 
 def _passes(record: Record, passes: bool) -> bool:

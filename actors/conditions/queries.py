@@ -162,10 +162,10 @@ class Sum(Query):
     def value(self, state: State, now_ms: int, entity: Entity) -> Any:
         """Return the sum (0 of nothing) or the average (None of nothing)."""
         if self.reducer.name == "sum":
-            return 0 if state is None else _quotient(state[0], state[1])
+            return 0 if state is None else quotient(state[0], state[1])
         if state is None or not state[2]:
             return None
-        return _average(_quotient(state[0], state[1]), state[2], Fraction(state[0], state[1] or 1))
+        return average(quotient(state[0], state[1]), state[2], Fraction(state[0], state[1] or 1))
 
 
 def _add_fraction(state: State, numerator: int, denominator: int) -> None:
@@ -178,14 +178,15 @@ def _add_fraction(state: State, numerator: int, denominator: int) -> None:
         state[1] = mine
 
 
-def _quotient(numerator: int, denominator: int) -> Any:
+def quotient(numerator: int, denominator: int) -> Any:
+    """Return a fraction as a number, rounded once; a denominator of 0 says that there are integers only."""
     try:
         return number_of(numerator / denominator if denominator else numerator)
     except OverflowError:
         return None
 
 
-def _average(total: Any, count: int, exact: Fraction) -> Any:
+def average(total: Any, count: int, exact: Fraction) -> Any:
     """Return an average: of the rounded sum, as is usual, and of the exact one where that overflows."""
     if total is not None:
         return number_of(float(total) / count)
@@ -490,7 +491,7 @@ def reduce_values(values: Iterable[Any], reducer: Reducer) -> Any:
         return None
     if name == "avg":
         total = exact_sum(there)
-        return _average(total, len(there), sum(map(Fraction, there), Fraction(0)) if total is None else Fraction(0))
+        return average(total, len(there), sum(map(Fraction, there), Fraction(0)) if total is None else Fraction(0))
     if name in {"min", "max"}:
         return min(there) if name == "min" else max(there)
     return there[0] if name == "first" else there[-1]
@@ -506,7 +507,7 @@ def exact_sum(numbers: Sequence[int | float]) -> Any:
     except OverflowError:
         pass  # on the way; the sum itself may not
     exact = sum(map(Fraction, numbers), Fraction(0))
-    return _quotient(exact.numerator, exact.denominator)
+    return quotient(exact.numerator, exact.denominator)
 
 
 def static_query(event: Event, cap: int | None) -> Query:

@@ -336,10 +336,41 @@ def test_a_nested_event_asks_only_the_outer_ones_that_it_may_tip(join: bool, ord
     asked = 0
     for step in given_steps:
         world.step(step)
-        asked += len(world.kept.state.pending) if world.kept.state is not None else 0
+        asked += sum(map(len, world.kept.state.pending)) if world.kept.state is not None else 0
         world.kept.value(world.now_ms)
     world.check()
     assert asked <= 3 * MANY  # each when it came, and when it was followed; not once for every B
+
+
+def often_enough(name: str, op: str, bound: int, where: Condition | None = None, *windows: Window) -> Comparison:
+    """Return a comparison of how often a nested event came."""
+    return Comparison(Event("track", COUNT, name, where=where, windows=windows), op, (Literal(bound),))
+
+
+FEW = 60  # all of history takes each with each
+CHEAP = {
+    "three in a row": often_enough("B", "at_least", 1, often_enough("C", "at_least", 1)),
+    "three in a row, the last twice": often_enough("B", "at_least", 1, often_enough("C", "at_least", 2)),
+    "dearer": often_enough("B", "at_least", 1, Comparison(X, "greater_than", (PARENT_X,))),
+    "another": often_enough("B", "at_least", 1, Comparison(X, "differs", (PARENT_X,))),
+    "two others": often_enough("B", "at_least", 2, Comparison(X, "differs", (PARENT_X,))),
+    "lately": often_enough("B", "at_least", 1, None, Window(0, 3 * FEW)),
+}
+
+
+@pytest.mark.parametrize("where", [pytest.param(where, id=name) for name, where in CHEAP.items()])
+@pytest.mark.parametrize("order", ["in turn", "nested first"])
+def test_further_nested_events_do_not_ask_those_again_that_pass_already(where: Condition, order: str) -> None:
+    world = World(Event("track", COUNT, "A", where=where))
+    names = "ABC" * FEW if order == "in turn" else "C" * FEW + "B" * FEW + "A" * FEW
+    asked = 0
+    for ms, name in enumerate(names):
+        world.step(call(ms if order == "in turn" else 3 * FEW - ms, name, ms % 5))
+        asked += sum(map(len, world.kept.state.pending)) if world.kept.state is not None else 0
+        assert world.kept.state is None or not world.kept.state.dirty
+        world.kept.value(world.now_ms)
+    assert world.kept.value(world.now_ms) == world.expected(world.now_ms) > FEW / 2
+    assert asked <= 12 * FEW
 
 
 @pytest.mark.parametrize("op", ["at_least", "greater_than", "less_than", "at_most", "equals", "differs"])
