@@ -13,7 +13,7 @@ from actors import questions
 from actors.conditions.funnels import Funnel
 from actors.conditions.handlers import generate
 from actors.conditions.program import USER, Bounds, Scope, evidence_question, identity_of
-from actors.conditions.queries import Records
+from actors.conditions.queries import Record, Records
 from actors.definitions import spec_of, tree_of
 from actors.entities import Account, Entity, User
 from actors.history import Hindsight
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.space_core import SpaceCore
 
 EVENTS_SHOWN_MAX: Final = 20  # of those a part rests on; how many there are is told besides
+NESTED_SHOWN_MAX: Final = 5  # of those that followed one of them; likewise
 USERS_SHOWN_MAX: Final = 10  # of an account
 
 
@@ -177,8 +178,21 @@ def _evidence(case: _Case, entity: Entity, tree: Event, scope: Scope) -> dict[st
     return {
         "value": query.value(states.get(0), case.at_ms, entity),
         "events_count": len(counted),
-        "events": [_shown(by_seq[record[1]], record[2]) for record in counted[-EVENTS_SHOWN_MAX:]],
+        "events": [
+            _shown(by_seq[record[1]], record[2])
+            | (_followed(query, states.get(0), record, case.at_ms, entity, by_seq) if isinstance(query, Funnel) else {})
+            for record in counted[-EVENTS_SHOWN_MAX:]
+        ],
     }
+
+
+def _followed(
+    query: Funnel, state: Any, record: Record, at_ms: int, entity: Entity, by_seq: dict[int, Entry]
+) -> dict[str, Any]:
+    """Return the nested events that an outer one rests on."""
+    nested = query.nested(state, record, at_ms, entity)
+    shown = [_shown(by_seq[one[1]], one[2]) for one in nested[:NESTED_SHOWN_MAX]]
+    return {"followed_by": shown, "followed_by_count": len(nested)} if nested else {}
 
 
 def _shown(entry: Entry, value: Any) -> dict[str, Any]:

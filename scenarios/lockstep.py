@@ -20,7 +20,7 @@ from scenarios.format import Define, Delete, Edit, Expect, Fault, OptionsSpec, S
 from scenarios.generator import ENTITY_TYPES, random_scenario
 from scenarios.generator_queries import Queries
 from scenarios.reference import Answers, Change, Defined, Subject, World
-from scenarios.reference_identity import Entity
+from scenarios.reference_identity import Call, Entity
 from scenarios.reference_run import ReferenceWorld, entity_of, meaning_of, refusal_of, with_options
 from scenarios.timeline import Attempt, Check, Moment, Send, timeline
 from scenarios.world import SimulatedWorld, options_of, simulated
@@ -296,6 +296,25 @@ class _Told:
         self.value(said["events_count"], len(passing))
         shown = [one["messageId"] for one in said["events"]]
         self.value(shown, [call.message["messageId"] for call in passing[-len(shown) :]] if shown else [])
+        cited = {one["messageId"] for event in said["events"] for one in (event, *event.get("followed_by", ()))}
+        all_there = len(shown) == said["events_count"] and all(
+            len(event.get("followed_by", ())) == event.get("followed_by_count", 0) for event in said["events"]
+        )
+        if all_there and not _refers(question):
+            alone = _Cited(self.answers, cited).reduced(question, self.subject, None)
+            self.value(alone, said["value"])
+
+
+class _Cited(Answers):
+    """Answers from a few events alone: do those that an explanation cites give the value that it tells?"""
+
+    def __init__(self, answers: Answers, message_ids: set[str]) -> None:
+        super().__init__(answers.world, at_ms=answers.at_ms, known_seq=answers.known_seq)
+        self._message_ids = message_ids
+
+    def events(self, subject: Subject) -> list[Call]:
+        """Return those of the calls that are cited."""
+        return [call for call in super().events(subject) if call.message["messageId"] in self._message_ids]
 
 
 def _refers(node: Any) -> bool:

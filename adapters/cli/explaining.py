@@ -94,8 +94,18 @@ def _add_events(branch: Tree, part: dict[str, Any]) -> None:
     if more > 0:
         branch.add(Text(f"… {more:,} earlier", "dim"))
     for event in events[-EVENTS_SHOWN:]:
-        value = f"  {_worded(event['value'])}" if "value" in event else ""
-        branch.add(Text(f"{event['timestamp']}  {event['event'] or event['type']}{value}  {event['messageId']}", "dim"))
+        line = branch.add(_event(event))
+        followed = event.get("followed_by", [])
+        for nested in followed:
+            line.add(_event(nested, "then "))
+        if event.get("followed_by_count", 0) > len(followed):
+            line.add(Text(f"… {event['followed_by_count'] - len(followed):,} later", "dim"))
+
+
+def _event(event: dict[str, Any], before: str = "") -> Text:
+    value = f"  {_worded(event['value'])}" if "value" in event else ""
+    name = event["event"] or event["type"]
+    return Text(f"{before}{event['timestamp']}  {name}{value}  {event['messageId']}", "dim")
 
 
 def _mark(truth: bool) -> tuple[str, str]:

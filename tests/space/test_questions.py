@@ -232,6 +232,18 @@ async def test_an_explanation_names_the_events_it_rests_on(here: Room) -> None:
     assert tree["events_count"] == 2
 
 
+async def test_an_explained_funnel_names_the_events_that_followed(here: Room) -> None:
+    inner = "event('C').where(property('x') = property(parent: 'x')).within(parent: 1 hour).count() >= 1"
+    await here.define("Then", f"event('A').where(event('B').where({inner}).count() >= 1).count() >= 1")
+    for name, x in (("A", 1), ("B", 1), ("B", 2), ("C", 2), ("A", 3)):
+        await here.track("ann", name, x=x)
+        await here.wait(1)
+    tree = (await here.space.explain("then", here.entity("ann")))["tree"]
+    assert [event["event"] for event in tree["events"]] == ["A"]
+    assert [nested["event"] for nested in tree["events"][0]["followed_by"]] == ["B", "C"]
+    assert tree["events"][0]["followed_by_count"] == 2
+
+
 async def test_an_explanation_of_an_account_tells_of_its_users(here: Room) -> None:
     await here.define("All", "ALL (event('A').count() >= 1)", entity_type="ACCOUNTS")
     for name in ("ann", "bob"):
