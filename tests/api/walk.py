@@ -40,6 +40,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /spaces/{space_id}/computed-traits/{trait_id}/exports": {},
     "POST /spaces/{space_id}/definitions/check": {"query": BUYERS, "type": "USERS"},
     "POST /destinations": {"sourceId": "{source_id}", "metadataId": "webhook", "settings": {"url": "{url}"}},
+    "POST /destinations/{destination_id}/copies": {"name": "copied", "enabled": False},
     "PATCH /destinations/{destination_id}": {"name": "renamed"},
     "POST /spaces/{space_id}/audiences/{audience_id}/destination-connections/{connection_id}/activations": {
         "activationType": "audience_entered",
