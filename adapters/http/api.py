@@ -160,6 +160,8 @@ def _answer_error(request: Request[Any, Any, State], error: Exception) -> Respon
 
 def problem_met(error: Exception) -> Problem:
     """Return how an error is answered, Litestar's own ones too."""
+    if isinstance(error, RecursionError):  # of the decoder: our own code does not go deep
+        return Problem.of_fields(400, "malformed_json", [(None, "the body is too deep; nothing is nested like that")])
     return _of_litestar(error) if isinstance(error, HTTPException) else problem_of(error)
 
 

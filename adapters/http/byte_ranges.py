@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-_ONE_RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
+_ONE_RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,100})\s*-\s*(\d{0,100})\s*", re.ASCII | re.IGNORECASE)
 
 
 class Span(Struct, frozen=True):

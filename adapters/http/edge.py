@@ -68,10 +68,31 @@ class Edge:
         async def answer(receive: Receive, send: Send) -> None:
             await self.app(cast("Any", marked), cast("Any", receive), cast("Any", send))
 
-        if scope["method"] in READING:
+        async def answer_head(receive: Receive, send: Send) -> None:
+            await answer(receive, without_body(send))
+
+        if scope["method"] == "HEAD":  # what `GET` would answer, and no body (RFC 9110)
+            marked["method"] = "GET"
+            await while_wanted(answer_head, receive, send_marked)
+        elif scope["method"] in READING:
             await while_wanted(answer, receive, send_marked)
         else:
             await answer(receive, send_marked)
+
+
+def without_body(send: Send) -> Send:
+    """Return what sends the head of an answer alone; a stream ends there, too."""
+    is_done = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_done
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not is_done:
+            is_done = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_head
 
 
 def routed_path(raw_path: str) -> str:

@@ -14,6 +14,7 @@ from eventlog.errors import LogFullError, QueryError, RefusedError
 
 PROFILE_PREFIX: Final = "/v1/"
 PROFILE_400_CODES: Final = ("validation_error", "invalid_request_error")  # contract, section 6
+MESSAGE_CHARS_MAX: Final = 1_000  # ours: what was sent is quoted, and it may be megabytes
 FULL_RETRY_AFTER_S: Final = 10  # a full disk is seldom freed sooner
 
 
@@ -67,9 +68,18 @@ def problem_of(error: Exception) -> Problem:
 def answer_to(problem: Problem, path: str) -> tuple[Any, dict[str, str]]:
     """Return the body and the headers of an answer, in the words of the API that the path belongs to."""
     if not path.startswith(PROFILE_PREFIX):
-        return msgspec.to_builtins(Errors(list(problem.errors))), problem.headers
+        return msgspec.to_builtins(Errors([_brief(error) for error in problem.errors])), problem.headers
     code = PROFILE_CODES.get(problem.status, problem.errors[0].type)
     if problem.status == 400 and code not in PROFILE_400_CODES:
         code = "validation_error"
-    message = "; ".join(error.message or error.type for error in problem.errors)
+    message = "; ".join(_brief(error).message or error.type for error in problem.errors)
     return {"error": {"code": code, "message": message}}, problem.headers
+
+
+def _brief(error: RequestError) -> RequestError:
+    """Return an error that repeats little of what was sent, where that was long."""
+    message = error.message or ""
+    if len(message) <= MESSAGE_CHARS_MAX:
+        return error
+    half = MESSAGE_CHARS_MAX // 2
+    return msgspec.structs.replace(error, message=f"{message[:half]} … {message[-half:]}")

@@ -77,7 +77,16 @@ async def test_parts_of_a_file_are_sent_as_asked_for(room: Room) -> None:
     assert whole.headers["content-type"] == "text/csv; charset=utf-8"
     assert whole.headers["content-disposition"] == 'attachment; filename="buyers-unformatted.csv"'
     assert whole.headers["accept-ranges"] == "bytes"
-    for wanted, start, stop in (("bytes=0-2", 0, 3), ("bytes=4-", 4, size), ("bytes=-5", size - 5, size)):
+    head = await room.client.head(path)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(size))
+    assert head.headers["etag"] == whole.headers["etag"]
+    far = f"bytes=1-{10**30}"
+    for wanted, start, stop in (
+        ("bytes=0-2", 0, 3),
+        ("bytes=4-", 4, size),
+        ("bytes=-5", size - 5, size),
+        (far, 1, size),
+    ):
         answer = await part(wanted)
         assert (answer.status_code, answer.content) == (206, whole.content[start:stop])
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
@@ -12,7 +13,7 @@ from referencing.jsonschema import DRAFT202012
 from adapters.http.access import ROUTE_SCOPES
 from adapters.http.edge import MEDIA_TYPES
 from tests.api.public_shapes import ANSWERS, SHAPES, wrong
-from tests.api.room import Room, data_of
+from tests.api.room import BUYERS, Room, data_of, refusal_of
 from tests.api.walk import BODIES, STREAMS, Walk, ask
 
 UNDESCRIBED = {"GET /schema", "GET /schema/openapi.json", *STREAMS}
@@ -116,3 +117,29 @@ async def test_what_is_not_served_is_refused_in_the_envelope(
     assert answer.status_code == status
     assert answer.headers["content-type"] == MEDIA_TYPES[0]
     assert [one for error in answer.json()["errors"] for one in wrong(error, SHAPES["Error"])] == []
+
+
+async def test_a_head_is_that_of_the_answer_and_no_more(walked: Walk) -> None:
+    for route, asked in walked.asked.items():
+        if asked.method != "GET":
+            continue
+        whole = walked.answers[route]
+        with anyio.fail_after(10):
+            answer = await walked.room.client.head(asked.path, params=asked.params)
+        assert (answer.status_code, answer.content) == (whole.status_code, b""), route
+        assert answer.headers["content-type"] == whole.headers["content-type"], route
+
+
+@pytest.mark.parametrize("body", [b'{"a":' * 5_000, b"[" * 100_000])
+async def test_a_body_that_is_too_deep_is_the_callers_fault(room: Room, body: bytes) -> None:
+    answer = await room.client.post(f"{room.at}/audiences", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert refusal_of(answer)["type"] == "malformed_json"
+
+
+async def test_a_long_value_that_is_wrong_is_not_repeated_whole(room: Room) -> None:
+    body = {"name": "a", "audienceType": "x" * 100_000, "definition": {"query": BUYERS}}
+    answer = await room.client.post(f"{room.at}/audiences", json=body)
+    assert answer.status_code == 400
+    assert len(answer.content) < 2_000
+    assert refusal_of(answer)["message"].startswith("audienceType: Invalid enum value 'xxx")

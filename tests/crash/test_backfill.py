@@ -1,7 +1,10 @@
-"""kill -9 while a backfill runs, of its process or of the daemon: the audience is whole in the end."""
+"""kill -9 while a backfill, an edit or an export runs: the audience, and the file, are whole in the end."""
 
+import csv
+import io
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -87,3 +90,71 @@ async def test_a_backfill_outlives_the_death_of(tmp_path: Path, whom: str) -> No
     members = (await command("members", "seen", "--data", str(data))).split()
     assert len(members) > 100
     await command("replay", "--check", "--data", str(data))
+
+
+async def killed(process: subprocess.Popen[bytes], data: Path, port: int) -> subprocess.Popen[bytes]:
+    """Kill a daemon, and return the one started behind it once it is ready."""
+    process.send_signal(signal.SIGKILL)
+    await anyio.to_thread.run_sync(process.wait)
+    process = start(data, port)
+    await ready(f"http://127.0.0.1:{port}")
+    return process
+
+
+async def test_an_edit_and_an_export_outlive_kills(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    _, admin = await prepare(data, ())
+    await load_into(data, 20_000, 1_000)
+    port = free_port()
+    process = start(data, port)
+    url = f"http://127.0.0.1:{port}"
+    await ready(url)
+    async with asked(url, admin) as (client, audiences):
+        body = {"name": "Seen", "audienceType": "USERS", "definition": {"query": QUERY}}
+        (await client.post(audiences, json=body)).raise_for_status()
+        at = f"{audiences}/{(await live(client, audiences))['id']}"
+        before = await names(client, at)
+        edited = {"definition": {"query": QUERY.replace(".count() >= 1", ".within(3650 days).count() >= 3")}}
+        (await client.patch(at, json=edited)).raise_for_status()
+        await scanner_of(process.pid)
+        process = await killed(process, data, port)  # while the new version's past is gathered
+        assert await names(client, at) == before, "the old membership stays readable"
+        with anyio.fail_after(60):
+            while (await client.get(at)).json()["data"]["audience"]["locked"]:  # noqa: ASYNC110 - another program
+                await anyio.sleep(0.002)
+        process = await killed(process, data, port)  # right behind the switch: what follows from it is written anew
+        assert (await live(client, audiences))["status"] == "Live"
+        after = await names(client, at)
+        assert 0 < len(after) < len(before)
+        made = (await client.post(f"{at}/exports", json={"format": "formatted"})).raise_for_status().json()
+        process = await killed(process, data, port)  # before anybody could have written it, or in the middle
+        export = await exported(client, f"{at}/exports/{made['data']['export']['id']}")
+        rows = list(csv.DictReader(io.StringIO(export)))
+        assert sorted(row["user_id"] for row in rows) == after
+    process.send_signal(signal.SIGTERM)
+    assert await anyio.to_thread.run_sync(process.wait) == 0
+    assert [file.suffix for file in (data / "exports").iterdir() if file.suffix not in (".csv", ".json")] == []
+    await command("replay", "--check", "--data", str(data))
+
+
+async def names(client: httpx.AsyncClient, at: str) -> list[str]:
+    """Return the names of all members."""
+    found: list[str] = []
+    params = {"pagination[count]": "1000"}
+    while True:
+        page = (await client.get(f"{at}/members", params=params)).raise_for_status().json()["data"]
+        found += [one["name"] for one in page["members"]]
+        if "next" not in page["pagination"]:
+            return sorted(found)
+        params["pagination[cursor]"] = page["pagination"]["next"]
+
+
+async def exported(client: httpx.AsyncClient, at: str) -> str:
+    """Return the file of an export once it is written."""
+    with anyio.fail_after(60):
+        while True:
+            one = (await client.get(at)).raise_for_status().json()["data"]["export"]
+            if one["status"] == "READY":
+                return (await client.get(f"{at}/download")).raise_for_status().text
+            assert one["status"] in ("PENDING", "RUNNING"), one
+            await anyio.sleep(0.02)
