@@ -56,10 +56,9 @@ class Footing:
             case _:
                 pass
 
-    @property
-    def is_whole(self) -> bool:
-        """Tell whether nothing was taken from the log, so that all that stands follows from it."""
-        return not self._erased and not self._accounts and self.forgotten_ms is None
+    def keeps_state(self, entity: int) -> bool:
+        """Tell whether all that is kept of an entity follows from what the log holds today."""
+        return self.forgotten_ms is None and entity not in self._accounts and not self.is_erased(entity)
 
     def is_erased(self, entity: int) -> bool:
         """Tell whether an entity was erased, or absorbed by one that was."""

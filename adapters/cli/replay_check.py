@@ -45,12 +45,12 @@ def states_that_differ(live: Space, anew: Space, footing: Footing) -> list[str]:
         ("ids", IDS, _id_of),
         ("identities", ENTITIES, lambda row: _named(live, abs(int(row[0][0])))),
     ]
+    keeps = footing.keeps_state  # else it may rest on events that are there no more
+    looks += [
+        ("states", STATES, lambda row: _state_of(live, row) if keeps(int(row[0][0])) else None),
+        ("timers", TIMERS, lambda row: _timer_of(live, row) if keeps(int(row[0][0])) else None),
+    ]
     told = _core(live, anew)
-    if footing.is_whole:  # else states may rest on events that are there no more
-        looks += [
-            ("states", STATES, lambda row: _state_of(live, row)),
-            ("timers", TIMERS, lambda row: _timer_of(live, row)),
-        ]
     for what, table, look in looks:
         found = (look(row) for row in differing(live.log, anew.log, table))
         wrong = [one for one in found if one is not None]

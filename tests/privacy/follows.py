@@ -1,6 +1,7 @@
 """Whether what stands in a space follows from its log."""
 
 from actors.footing import Footing
+from adapters.cli.replay_check import states_that_differ
 from eventlog.entries import Entered, Exited, TraitComputed
 from tests.privacy.room import Room, folded_anew
 
@@ -36,4 +37,7 @@ async def differences(here: Room) -> list[str]:
             found += [
                 f"{key}: {one} since {ours[one]}, {theirs.get(one)}" for one in dated if ours[one] != theirs.get(one)
             ]
+        await here.space.close()
+        await anew.close()
+        found += states_that_differ(here.space, anew, footing)
     return found
