@@ -26,6 +26,7 @@ from eventlog.entries import (
 )
 from eventlog.messages import EventData
 
+FOLD_SLICE: Final = 256  # events folded before others get a turn
 DEFINITION: Final = (DefinitionSaved, DefinitionSwitched, DefinitionFailed, DefinitionDeleted)
 
 _IDENTITY: Final = (IdAdded, IdSeenEarlier, Merged, IdRefused)
@@ -51,7 +52,7 @@ def told_apart(commit: Commit) -> tuple[Caused, list[Placed]]:
 def fold_events(
     partition: Partition, commit: Commit, caused: Caused, datas: Sequence[EventData] | None = None, after_seq: int = 0
 ) -> Iterator[int | None]:
-    """Fold the events of a commit after a sequence; yield the sequence of each once it is folded.
+    """Fold the events of a commit after a sequence; yield that of each that had effects, and now and then of another.
 
     None comes in the middle of one that takes long, for others to get a turn, where the partition folds `in_slices`.
     `datas`: what their bodies say, where that is known.
@@ -70,7 +71,8 @@ def fold_events(
             fold_event(event, datas[place], facts)
         if partition.shrunk:
             yield from partition.rest()
-        yield seq
+        if partition.effects or place % FOLD_SLICE == FOLD_SLICE - 1:
+            yield seq
 
 
 def fold_facts(partition: Partition, facts: Iterable[Placed], at_ms: int) -> Iterator[Placed | None]:

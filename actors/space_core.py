@@ -20,7 +20,7 @@ from actors.checkpoint import PARTITION, Cut, Partly, load_core, load_definition
 from actors.conditions.program import Asked
 from actors.definitions import SHADOW, Definitions
 from actors.door import Incoming
-from actors.folding import DEFINITION, fold_events, fold_facts, told_apart
+from actors.folding import DEFINITION, FOLD_SLICE, fold_events, fold_facts, told_apart
 from actors.group import Group
 from actors.identity import Identity
 from actors.identity_rules import SpaceSettings, settings_from_json
@@ -57,7 +57,6 @@ from eventlog.seen import SeenIds
 log = structlog.get_logger("turnout.space")
 
 EFFECTS: Final = "effects"  # the projection whose cursor says up to where effects are in the log
-FOLD_SLICE: Final = 256  # events folded before others get a turn
 IDENTITY_ROWS: Final = 4_000  # unsaved, before they are written with the next commit; more would hold up answers
 QUEUED_MAX: Final = 50_000  # durable events that wait to be folded, before new ones wait at the door
 CHANGED_MAX: Final = 100_000  # entities changed since the last checkpoint, before the next
@@ -350,16 +349,15 @@ class SpaceCore:
     def _fold(self, commit: Commit, datas: list[EventData] | None) -> Iterator[None]:
         """Fold what of a commit is not folded yet; yields now and then."""
         partition = self.partition
-        after = self.folded_seq
+        after = turn_seq = self.folded_seq
         caused, rest = told_apart(commit)
-        for place, seq in enumerate(fold_events(partition, commit, caused, datas, after)):
+        for seq in fold_events(partition, commit, caused, datas, after):
             if seq is None:
                 yield
-            elif partition.effects:
-                self._folded(seq)
-            else:
-                self.folded_seq = seq
-            if place % FOLD_SLICE == FOLD_SLICE - 1:
+                continue
+            self._folded(seq)
+            if seq - turn_seq >= FOLD_SLICE:
+                turn_seq = seq
                 yield
         for one in fold_facts(partition, (placed for placed in rest if placed[0] > after), commit.at_ms):
             if one is None:
