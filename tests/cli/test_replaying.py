@@ -8,11 +8,12 @@ import anyio
 import pytest
 
 from adapters.opening import open_data
-from eventlog.clock import WallClock
+from eventlog.clock import SimulatedClock, WallClock
 from eventlog.datadir import DataDir
 from eventlog.entries import AnyFact, Entered, Exited
 from eventlog.log import MEMBERS, META, Changes
 from eventlog.sqlite import SqliteLog
+from scenarios.benchmarks.subjects import incoming
 from tests.cli.conftest import Turnout
 
 
@@ -104,3 +105,21 @@ def test_as_of_a_time_only_what_was_received_by_then_counts_and_nothing_changes(
     assert sizes(now.out)["big_spenders"] == 145
     assert log.read_bytes() == before
     assert not list(shop.glob("turnout-replay-*"))
+
+
+def test_as_of_a_time_what_was_due_by_then_has_happened(turnout: Turnout, tmp_path: Path) -> None:
+    start_ms = 1_772_323_200_000  # 2026-03-01
+
+    async def live() -> None:
+        clock = SimulatedClock(start_ms)
+        async with open_data(tmp_path / "data", clock, holder="a test") as data:
+            space = data.spaces()[0]
+            query = "event('A').within(3 days).count() >= 1"
+            await space.create_definition(kind="audience", name="Recent", entity_type="USERS", query=query)
+            body = b'{"type":"track","userId":"ann","event":"A","messageId":"m"}'
+            await space.ingest(incoming(iter([body]), start_ms), [], "src")
+
+    anyio.run(live)
+    for as_of, size in (("2026-03-03T23:59:59Z", 1), ("2026-03-04", 0)):
+        ran = turnout("replay", "--as-of", as_of, "--data", tmp_path / "data", "--format", "json")
+        assert sizes(ran.out) == {"recent": size}, as_of
