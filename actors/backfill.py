@@ -8,7 +8,7 @@ time, the others wait in order of creation.
 States are sums, so none may be added twice. How far the adding has come is noted with each entity (`Partly`) and stored
 with the checkpoints, which go on meanwhile so that memory stays bounded. After a kill, or where somebody could not be
 read half-way, the same search finds the same rows again, and those that are in are left out. The last checkpoint before
-the switch has all of them: a start need not gather anything.
+the switch has all of them, where the log is long: a start need not gather anything.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("turnout.backfill")
 
 MERGE_SLICE: Final = 100  # entities added to before others get a turn: one may have to be loaded first
+CHEAP_ENTRIES: Final = 10_000  # of a log: a start goes through them again in the time of a few checkpoints
 CHANGED_MAX: Final = 100_000  # entities added to before a checkpoint lets them leave memory
 SWITCH_SLICE: Final = 500  # entities asked, before others get a turn
 ROOM_AGAIN_S: Final = 10.0  # until a disk that was full is tried again
@@ -195,7 +196,8 @@ class Backfills:
                 if is_done:
                     self._complete(search)
             found.update(some)
-            if is_done or len(space.partition.changed) > changed_max:  # at the end so that a start finds it all there
+            # At the end so that a start finds it all there, and need not search.
+            if len(space.partition.changed) > changed_max or (is_done and search.job.until_seq > CHEAP_ENTRIES):
                 await space.checkpoint()
             await anyio.lowlevel.checkpoint()
 

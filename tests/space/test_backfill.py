@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -10,7 +11,7 @@ import pytest
 from actors import backfill
 from actors.backfill import MERGE_SLICE
 from actors.checkpoint import load_core
-from actors.scanning import Page
+from actors.scanning import Page, scan
 from eventlog.errors import LogError
 from eventlog.log import STATES, Key, Log, Table
 from eventlog.memory import MemoryLog
@@ -152,20 +153,27 @@ async def test_a_death_between_two_checkpoints_of_a_past_goes_on_where_the_first
         await here.check()
 
 
-async def test_a_start_behind_the_switch_gathers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_long", [True, False])
+async def test_a_start_behind_the_switch_gathers_nothing_of_a_long_log(
+    monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
     log = MemoryLog()
+    monkeypatch.setattr(backfill, "CHEAP_ENTRIES", 0 if is_long else 1_000_000)
+    monkeypatch.setattr(backfill, "CHANGED_MAX", 1_000_000)
     async with crowd(log) as here:
+        here.space.active_max = 1_000_000
         await here.define("spent", SPEND, kind="trait")
         scans: list[object] = []
 
-        def noted(*args: object) -> list[Page]:
+        def noted(*args: Any) -> list[Page]:
             scans.append(args)
-            return []
+            return list(scan(*args))
 
         monkeypatch.setattr(backfill, "scan", noted)
         await here.die()
         await here.space.backfilled()
-        assert (scans, await here.values("spent")) == ([], expected())
+        assert (len(scans), await here.values("spent")) == (0 if is_long else 1, expected())
+        await here.check()
 
 
 async def test_a_definition_deleted_while_its_past_is_added_leaves_nothing_that_counts_twice() -> None:
