@@ -12,6 +12,13 @@ def test_a_profile_counts_once_it_has_one_of_the_ids_that_are_asked_for() -> Non
     assert stage.merge("ann", "anon1") == [("+buyers", "ann", 0)]
 
 
+def test_a_profile_counts_once_it_absorbed_one_that_is_known() -> None:
+    stage = Stage(audience("buyers", "event('A').count() >= 1", known_only=True))
+    assert stage.track("anon1", "A") == []
+    assert stage.identify("ann", t="x") == []
+    assert stage.merge("anon1", "ann") == [("+buyers", "ann", 0)]
+
+
 def test_a_profile_of_which_nothing_is_known_is_in_what_holds_of_nothing() -> None:
     stage = Stage(
         audience("none", "event('A').count() = 0"),

@@ -148,6 +148,24 @@ async def test_a_person_deleted_over_http_is_in_no_file_of_the_data_directory(da
         assert files_with(data, *ANN) == []
 
 
+async def test_exports_that_a_kill_left_after_a_deletion_are_gone_at_the_next_start(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running(Settings(data=str(data), port=0)) as daemon, console(daemon) as admin:
+        space_id = await admin.lived()
+        path = f"/spaces/{space_id}/audiences/buyers/exports"
+        made = (await admin.client.post(path, json={"format": "unformatted"})).json()["data"]["export"]
+        for _ in range(POLLS_MAX):
+            if (await admin.client.get(f"{path}/{made['id']}")).json()["data"]["export"]["status"] == "READY":
+                break
+            await anyio.sleep(POLL_S)
+        assert f"{made['id']}.csv" in files_with(data, *ANN)
+    async with open_data(data, WallClock(), holder="a test") as opened:  # as if killed before exports were deleted
+        await opened.spaces()[0].regulate("reg-1", "DELETE_ONLY", ["ann-7f3a"])
+    assert f"{made['id']}.csv" in files_with(data, *ANN)
+    async with running(Settings(data=str(data), port=0)):
+        assert [name for name in files_with(data, *ANN) if name.endswith(".csv")] == []
+
+
 async def test_a_retention_that_a_definition_exceeds_is_a_conflict_unless_forced(daemon: Daemon) -> None:
     async with console(daemon) as admin:
         space_id = await admin.lived()

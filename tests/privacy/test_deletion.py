@@ -86,6 +86,7 @@ async def test_nothing_of_a_deleted_person_is_left_in_any_byte_of_the_files(here
             await here.restart()
         assert here.holders(*ANN) == set()
         assert here.space.find("users", "user_id", "ann-7f3a") is None
+        assert here.space.events.seqs_of([ann, *here.space.identity.absorbed_by(ann)]) == []  # nor in the index
         assert here.space.find("users", "email", "ann.lee@example.com") is None
         assert [here.space.name_of(one) for one, _ in await here.space.members("buyers")] == ["bob"]
         bob = here.space.find("users", "user_id", "bob")
