@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from actors.language import parse
-from actors.retention import lookback_ms
+from actors.retention import EVERY_MS, lookback_ms
+from actors.space import open_space
 from eventlog.entries import ERASED, EventsForgotten
 from eventlog.errors import ConflictError, InvalidError
+from eventlog.instants import iso
+from eventlog.sqlite import SqliteLog
 from tests.destinations.stage import DAY_MS, HOUR_MS, group, identify, track
-from tests.privacy.room import Room, folded_anew, room
+from tests.privacy.room import KEY, Room, folded_anew, room
 
 RECENT = "event('Order Completed').within(2 days).count() >= 1"
 
@@ -97,6 +101,22 @@ async def test_a_forced_setting_leaves_definitions_as_they_stand_but_not_to_be_c
             await here.space.edit_definition("ever", query="event('Order Completed').count() >= 2")
 
 
+async def test_a_kill_after_events_were_forgotten_leaves_what_had_been_counted(here: Room, tmp_path: Path) -> None:
+    await here.audience("Ever", "event('Order Completed').count() >= 1")
+    await here.send(track("ann", "Order Completed"))
+    await here.until(9 * DAY_MS)
+    await here.space.change_settings({"eventRetentionDays": 7}, force=True)
+    assert await here.space.retention.forget() == 1
+    killed = tmp_path / "killed"
+    copytree(here.path.parent, killed)  # what a kill leaves: nothing is written any more
+    copied = await SqliteLog.open(killed / here.path.name)
+    try:
+        async with open_space("spa_1", copied, here.clock, suppression_key=KEY) as space:
+            assert [space.name_of(one) for one, _ in await space.members("ever")] == ["ann"]
+    finally:
+        await copied.close()
+
+
 # -- what is forgotten -----------------------------------------------------------------------------------------------
 
 
@@ -152,6 +172,11 @@ async def test_forgetting_is_not_done_again_until_it_is_time(here: Room) -> None
     assert await here.space.retention.forget() == 0  # nothing has become too old
     await here.until(10 * DAY_MS + 12 * HOUR_MS)
     assert await here.space.retention.forget() > 0
+    await here.send({**track("ann", "Order Completed"), "timestamp": iso(here.clock.now_ms() - 6 * DAY_MS)})
+    await here.until(10 * DAY_MS + 12 * HOUR_MS + EVERY_MS - 1)
+    assert await here.space.retention.forget() == 0  # one is too old, for less than an hour since the last time
+    await here.until(10 * DAY_MS + 12 * HOUR_MS + EVERY_MS)
+    assert await here.space.retention.forget() == 1
 
 
 async def test_members_folded_anew_from_what_is_kept_are_those_that_stand(here: Room) -> None:
