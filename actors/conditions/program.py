@@ -12,6 +12,7 @@ account's users. A quantified condition becomes a hidden user definition whose f
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 from typing import Literal as OneOf
@@ -50,6 +51,7 @@ Scope = OneOf["user", "account"]
 USER: Final[Scope] = "user"
 ACCOUNT: Final[Scope] = "account"
 
+TRUTHS_CACHED_MAX: Final = 16_384  # ours: definitions whose function is kept ready, about 1 KB each
 _CALLS: Final = {"track": (TRACK,), "page": (PAGE,), "screen": (SCREEN,), "any": (TRACK, PAGE, SCREEN)}
 
 
@@ -175,6 +177,13 @@ def stable_number(identity: str) -> int:
     return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()) >> 2
 
 
+@lru_cache(TRUTHS_CACHED_MAX)
+def _truth_of(source: str) -> Callable[[int], bool]:
+    """Return what tells the truth from a profile's bits. Each change of a definition asks for those of all others."""
+    truth: Callable[[int], bool] = eval(f"lambda b: bool({source})", {"bool": bool})  # noqa: S307 - of our own making
+    return truth
+
+
 class Program:
     """All definitions of a space, compiled. Indexes of queries and leaves are never reused while it lives."""
 
@@ -247,7 +256,7 @@ class Program:
 
     def _expression(self, node: Node, tree: Condition, scope: Scope, bounds: Bounds) -> None:
         source = self._boolean(node, tree, scope, bounds)
-        node.truth = eval(f"lambda b: bool({source})", {"bool": bool})  # noqa: S307 - of our own making
+        node.truth = _truth_of(source)
         for leaf in node.leaves:
             leaf.nodes = (*leaf.nodes, node)
 
