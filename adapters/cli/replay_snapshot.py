@@ -4,8 +4,8 @@ The log's file is copied within one transaction that reads, tables and all, to a
 on the copy: its last checkpoint with the tail of the log, as after a restart. The daemon is not asked and goes on
 writing; backfills that were under way are brought to their end in the copy. Time stands at the last entry.
 
-Copying takes about 3 s a GB. To read from the file itself for as long as a fold takes, some 20 times that, would keep its
-WAL from being emptied, and deletions from being done with the bytes of whom they delete.
+Copying takes about 3 s a GB. To read from the file itself for as long as a fold takes, some 20 times that, would keep
+its WAL from being emptied, and deletions from being done with the bytes of whom they delete.
 """
 
 import os
