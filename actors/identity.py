@@ -11,7 +11,7 @@ decided then, whatever the rules are today. Times are milliseconds; `seq` is a p
 
 import hmac
 from array import array
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -471,17 +471,6 @@ class Identity:
                 kept = tuple(one for one in record.refusals if (one.id_type, one.value) not in ids)
                 if len(kept) < len(record.refusals):
                     self._store.put_record(entity, replace(record, refusals=kept))
-
-    def fact_eraser(self, entity: int) -> Callable[[AnyFact], AnyFact]:
-        """Return what replaces each fact of the log when an entity is erased: the same, without its ids' values."""
-        gone = frozenset((self.canonical(entity), *self.absorbed_by(entity)))
-
-        def erased(fact: AnyFact) -> AnyFact:
-            if isinstance(fact, IdAdded | IdSeenEarlier | IdRefused) and fact.entity in gone and fact.value:
-                return replace(fact, value="")
-            return fact
-
-        return erased
 
     def suppression_hash(self, user_id: str) -> str:
         """Return what is kept of a suppressed user id: a keyed hash."""
