@@ -25,7 +25,7 @@ from actors.language.tree import Event, Window
 PASSES: Final = 4  # index in a record; None: the record was dropped
 PRUNE_AT: Final = 64  # records of a stream before old ones are looked for
 
-# Ours: how many of the newest records of a step are kept, so that no event takes longer than some twenty milliseconds
+# Ours: how many of the newest records of a step are kept, so that no event takes longer than some tens of milliseconds
 # however busy its profile is. Funnels of counts against constants need none.
 TRAITS_MAX: Final = 10_000  # all are asked again when a trait changes
 ROUND_MAX: Final = 5_000  # all are asked again with each event, or as time passes
