@@ -2,8 +2,10 @@
 
 https://www.braze.com/docs/api/endpoints/user_data/post_user_track (read 2026-11-24): `POST /users/track`, at most 75
 objects a request (attributes and events together), 3,000 requests in three seconds; a `201` may list objects that were
-left out under `errors`, by array and index. Braze takes a user by external_id, by alias or by email; ours with neither
-userId nor email are aliased by their anonymousId. An attribute set to null is removed. A `429` tells by
+left out under `errors`, by array and index. Braze takes a user by external_id, by alias, by email or by phone number,
+which is best E.164 with its plus sign
+(https://www.braze.com/docs/user_guide/message_building_by_channel/sms_mms_rcs/user_phone_numbers; `phones.py`); ours
+with none but an anonymousId are aliased by it. An attribute set to null is removed. A `429` tells by
 `X-RateLimit-Reset`, in seconds since the epoch, when requests are taken again
 (https://www.braze.com/docs/api/api_limits).
 """
@@ -27,6 +29,7 @@ from adapters.destinations.answers import (
     text_of,
     unfit,
 )
+from adapters.destinations.phones import phone_of
 from eventlog.instants import iso
 
 OBJECTS_MAX = 75  # a request
@@ -46,6 +49,9 @@ def who(call: Call) -> dict[str, Any]:
         return {"external_id": call.user_id}
     if call.email is not None:
         return {"email": call.email}
+    phone = phone_of(call)
+    if phone is not None:
+        return {"phone": f"+{phone}"}
     if call.anonymous is not None:
         return {"user_alias": {"alias_name": call.anonymous, "alias_label": ALIAS_LABEL}}
     return {}
@@ -101,7 +107,9 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
             known = iter(done.verdicts)
         else:
             known = iter(verdicts(fit, json_of(answer)))
-    return Done(tuple(next(known) if who(call) else unfit("neither userId, email nor anonymousId") for call in calls))
+    return Done(
+        tuple(next(known) if who(call) else unfit("neither userId, email, phone nor anonymousId") for call in calls)
+    )
 
 
 def ping(context: Context) -> Conversation:

@@ -2,7 +2,8 @@
 
 https://developers.facebook.com/docs/marketing-api/audiences/guides/custom-audiences/v25.0 (read 2026-11-24): `POST`
 and `DELETE /v25.0/{audience}/users` with a schema and rows, at most 10,000 rows a request; an email is trimmed,
-lower-cased and hashed with SHA-256, EXTERN_ID and MADID go as they are. The audience is made by `POST
+lower-cased and hashed with SHA-256, a phone number loses symbols, letters and leading zeros, has its country code in
+front and is hashed (`phones.py`), EXTERN_ID and MADID go as they are. The audience is made by `POST
 /v25.0/act_{account}/customaudiences`. Changes show within 24 hours, and an audience wants 100 members or more before
 ads can use it. Throttling comes as a `400` with an error code of its own (4, 17, 32, 613, 80000 to 80014), and for how
 many minutes it will last in the header `X-Business-Use-Case-Usage`
@@ -41,9 +42,10 @@ from adapters.destinations.answers import (
     text_of,
     unfit,
 )
+from adapters.destinations.phones import phone_of
 
 ROWS_MAX: Final = 10_000  # a request
-SCHEMA: Final = ("EMAIL", "EXTERN_ID", "MADID")
+SCHEMA: Final = ("EMAIL", "PHONE", "EXTERN_ID", "MADID")
 MOBILE_IDS: Final = ("ios.idfa", "android.idfa")
 THROTTLED: Final = frozenset({4, 17, 32, 613, *range(80_000, 80_015)})
 NO_SUCH_OBJECT: Final = (100, 33)  # code and subcode
@@ -62,13 +64,15 @@ class FacebookSettings(CommonSettings, frozen=True, kw_only=True, rename="camel"
 def row(call: Call) -> list[str]:
     """Return a call as a row of the schema."""
     mobile = next((value for name, value in call.others if name in MOBILE_IDS), "")
-    return [sha256(call.email) if call.email else "", call.user_id or "", mobile]
+    phone = phone_of(call)
+    email = sha256(call.email) if call.email else ""
+    return [email, sha256(phone) if phone else "", call.user_id or "", mobile]
 
 
 def fits(call: Call) -> bool:
     """Tell whether Facebook can find a person by what a call carries: a userId alone says nothing to it."""
-    email, _, mobile = row(call)
-    return bool(email or mobile)
+    email, phone, _, mobile = row(call)
+    return bool(email or phone or mobile)
 
 
 def users(context: Context, list_id: str, calls: tuple[Call, ...], *, adds: bool) -> HttpAsk:
@@ -139,7 +143,7 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
         answer = yield users(context, str(list_id), fit, adds=calls[0].value is True)
         said = verdict(answer, context.now_ms)
         found = dict(zip((call.id for call in fit), _each(fit, answer, said), strict=True))
-    missing = unfit("Facebook needs an email or a mobile advertising id")
+    missing = unfit("Facebook needs an email, a phone number with its country code or a mobile advertising id")
     return Done(tuple(found.get(call.id, _absent(call, missing)) for call in calls), remember=remember)
 
 

@@ -1,13 +1,15 @@
-"""Google Customer Match, by the Data Manager API: adds and removes of hashed emails, in batches.
+"""Google Customer Match, by the Data Manager API: adds and removes of hashed emails and phone numbers, in batches.
 
 https://developers.google.com/data-manager/api/devguides/audiences/send-audience-members (read 2026-11-24): `POST
 /v1/audienceMembers:ingest` and `:remove` with destinations and members, at most 10,000 members a request; an email
-loses all white space, is lower-cased, at gmail.com and googlemail.com loses its dots before the @, and is hashed with
-SHA-256 in hexadecimal (https://developers.google.com/data-manager/api/devguides/concepts/formatting). The list is made
-by `POST /v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5, February 2026). Access tokens come from
-https://oauth2.googleapis.com/token by refresh token and last an hour. A list wants 100 members before it can be used,
-and its members have to have agreed: the terms must be accepted, consent is yours to state. One member that is not valid
-has a request refused, and `fieldViolations` names it; a `429` may say in `RetryInfo` for how long to wait
+loses all white space, is lower-cased, and at gmail.com and googlemail.com loses its dots before the @ and what follows
+a plus sign; a phone number is E.164 with its plus sign (`phones.py`); each is hashed with SHA-256 in hexadecimal
+(https://developers.google.com/data-manager/api/devguides/concepts/formatting). An email and a phone number of one call
+are two identifiers of one member. The list is made by `POST /v1/accountTypes/GOOGLE_ADS/accounts/{id}/userLists` (v1.5,
+February 2026). Access tokens come from https://oauth2.googleapis.com/token by refresh token and last an hour. A list
+wants 100 members before it can be used, and its members have to have agreed: the terms must be accepted, consent is
+yours to state. One member that is not valid has a request refused, and `fieldViolations` names it; a `429` may say in
+`RetryInfo` for how long to wait
 (https://developers.google.com/data-manager/api/devguides/concepts/understand-errors).
 """
 
@@ -46,14 +48,16 @@ from adapters.destinations.answers import (
     text_of,
     unfit,
 )
+from adapters.destinations.phones import phone_of
 
 MEMBERS_MAX: Final = 10_000  # a request
-DOTLESS: Final = frozenset({"gmail.com", "googlemail.com"})  # dots in a name there mean nothing
+OWN_MAIL: Final = frozenset({"gmail.com", "googlemail.com"})  # dots in a name there, and what is behind +, mean nothing
 DAY_S: Final = 86_400
 TOKEN_MARGIN_S: Final = 60  # a token is renewed so long before it ends
 MEMBER: Final = re.compile(r"audience_?[mM]embers\[(\d+)\]")
 STALE: Final = Verdict(how="retry", reason="the access token was revoked", status=401)
 Account = Annotated[str, Meta(pattern=r"^[0-9-]{10,12}$")]
+Identifiers = tuple[tuple[str, str], ...]  # field, hash
 Consent = OneOf["CONSENT_GRANTED", "CONSENT_DENIED"]
 
 
@@ -77,9 +81,16 @@ class GoogleSettings(CommonSettings, frozen=True, kw_only=True, rename="camel", 
 def hashed(email: str) -> str:
     """Return an email as Google wants it."""
     name, at, domain = "".join(email.split()).lower().rpartition("@")
-    if domain in DOTLESS:
-        name = name.replace(".", "")
+    if domain in OWN_MAIL:
+        name = name.partition("+")[0].replace(".", "")
     return hashlib.sha256(f"{name}{at}{domain}".encode()).hexdigest()
+
+
+def identifiers(call: Call) -> Identifiers:
+    """Return what Google finds a person by: the hashes of its email and of its phone number, as far as there are."""
+    phone = phone_of(call)
+    email = (("emailAddress", hashed(call.email)),) if call.email else ()
+    return (*email, ("phoneNumber", hashlib.sha256(f"+{phone}".encode()).hexdigest())) if phone else email
 
 
 def _account(number: str) -> dict[str, str]:
@@ -131,10 +142,10 @@ def members_ask(context: Context, list_id: str, calls: tuple[Call, ...], headers
     }
     if settings.login_customer_id is not None:
         destination["loginAccount"] = _account(settings.login_customer_id)
-    emails = distinct(calls)
+    members = [[{field: value} for field, value in one] for one in distinct(calls)]
     body: dict[str, Any] = {
         "destinations": [destination],
-        "audienceMembers": [{"userData": {"userIdentifiers": [{"emailAddress": hashed(email)}]}} for email in emails],
+        "audienceMembers": [{"userData": {"userIdentifiers": one}} for one in members],
         "encoding": "HEX",
     }
     adds = calls[0].value is True
@@ -186,24 +197,26 @@ def members_named(answer: Answer) -> dict[int, str]:
 def each(calls: tuple[Call, ...], answer: Answer, said: Verdict) -> tuple[Verdict, ...]:
     """Return what an answer says of each call: where it names members, the others go again without them."""
     named = members_named(answer) if said.how == "dead" else {}
-    emails = {email: place for place, email in enumerate(distinct(calls))}
-    reasons = [named.get(emails.get(call.email or "", -1)) for call in calls]
+    if not named:
+        return overall(said, len(calls))
+    places = {member: place for place, member in enumerate(distinct(calls))}
+    reasons = [named.get(places[identifiers(call)]) for call in calls]
     if not any(reasons):
         return overall(said, len(calls))
     again = Verdict(how="retry", reason="others of its batch were refused", status=said.status)
     return tuple(again if why is None else Verdict(how="dead", reason=why, status=said.status) for why in reasons)
 
 
-def distinct(calls: tuple[Call, ...]) -> list[str]:
-    """Return the emails that go in a request, each once."""
-    return list(dict.fromkeys(call.email for call in calls if call.email))
+def distinct(calls: tuple[Call, ...]) -> list[Identifiers]:
+    """Return the members that go in a request, each once."""
+    return list(dict.fromkeys(identifiers(call) for call in calls))
 
 
 def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
     """Get a token and make the list, each if there is none, then add or remove."""
     settings: GoogleSettings = context.settings
     count, name = len(calls), f"{calls[0].connection}.list"
-    fit = tuple(call for call in calls if call.email)
+    fit = tuple(call for call in calls if call.email or phone_of(call))
     remember: dict[str, Any] = {}
     hold: dict[str, Any] = {}
     found: dict[str, Verdict] = {}
@@ -237,7 +250,7 @@ def deliver(context: Context, calls: tuple[Call, ...]) -> Conversation:
         elif answer.status == 404:
             said = gone(said)
         found = dict(zip((call.id for call in fit), each(fit, answer, said), strict=True))
-    missing = unfit("Google needs an email")
+    missing = unfit("Google needs an email or a phone number with its country code")
     absent = missing if calls[0].value is True else DELIVERED
     return Done(tuple(found.get(call.id, absent) for call in calls), remember=remember, hold=hold)
 

@@ -307,7 +307,8 @@ def test_facebook_gets_hashed_rows_and_its_error_codes_are_read() -> None:
     asks, done = talk(facebook, calls, ok({"id": "9"}), ok({"num_received": 1}))
     assert asks[1].url == "https://graph.facebook.com/v25.0/9/users"
     hashed = hashlib.sha256(b"ann@x.org").hexdigest()
-    assert body_of(asks[1])["payload"] == {"schema": ["EMAIL", "EXTERN_ID", "MADID"], "data": [[hashed, "ann", ""]]}
+    schema = ["EMAIL", "PHONE", "EXTERN_ID", "MADID"]
+    assert body_of(asks[1])["payload"] == {"schema": schema, "data": [[hashed, "", "ann", ""]]}
     assert done.remember == {"con_1.list": "9"}
     assert [one.how for one in done.verdicts] == ["delivered", "dead"]
     memory = {"con_1.list": "9"}
@@ -348,10 +349,30 @@ def test_google_gets_a_token_a_list_and_hashed_emails() -> None:
     assert (done.verdicts[0].how, done.hold) == ("retry", {"token": None})
 
 
-def test_google_wants_no_dots_in_the_names_of_its_own_mail() -> None:
+def test_a_list_has_who_can_be_found_by_a_phone_or_a_mobile_id_alone() -> None:
+    mobile = "aece52e7-03ee-455a-b3c4-e57283966239"
+    ids: tuple[Any, ...] = (
+        (("phone", "+1 (234) 567-8910"),),
+        (("phone", "567-8910"),),
+        (("ios.idfa", mobile), ("phone", "567-8910")),
+    )
+    calls = tuple(call("member", value=False, id=str(n), ids=one) for n, one in enumerate(ids))
+    digits = hashlib.sha256(b"12345678910").hexdigest()
+    (ask,), done = talk(DESTINATIONS["facebook_custom_audiences"], calls, ok(), memory={"con_1.list": "9"})
+    assert body_of(ask)["payload"]["data"] == [["", digits, "", ""], ["", "", "", mobile]]
+    assert [one.how for one in done.verdicts] == ["delivered"] * 3  # who never was in has nothing to leave
+    memory = {"con_1.list": "9", "token": "t", "token_until_ms": AT_MS * 2}
+    (ask,), done = talk(DESTINATIONS["google_customer_match"], calls[:2], ok({}), memory=memory)
+    e164 = hashlib.sha256(b"+12345678910").hexdigest()
+    assert body_of(ask)["audienceMembers"] == [{"userData": {"userIdentifiers": [{"phoneNumber": e164}]}}]
+    assert [one.how for one in done.verdicts] == ["delivered"] * 2
+
+
+def test_google_wants_no_dots_and_no_plus_in_the_names_of_its_own_mail() -> None:
     plain = hashlib.sha256(b"annbee@gmail.com").hexdigest()
-    assert hashed(" Ann.Bee@GMail.com ") == hashed("annbee@gmail.com") == plain
-    assert hashed("ann.bee@x.org") == hashlib.sha256(b"ann.bee@x.org").hexdigest()
+    assert hashed(" Ann.Bee@GMail.com ") == hashed("ann.bee+shop@gmail.com") == hashed("annbee@gmail.com") == plain
+    assert hashed("ann.bee+shop@googlemail.com") == hashlib.sha256(b"annbee@googlemail.com").hexdigest()
+    assert hashed("ann.bee+NYC@X.org") == hashlib.sha256(b"ann.bee+nyc@x.org").hexdigest()
 
 
 def test_marketo_reads_the_codes_behind_a_200() -> None:

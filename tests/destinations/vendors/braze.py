@@ -3,6 +3,8 @@
 - https://www.braze.com/docs/api/endpoints/user_data/post_user_track: `POST /users/track`, a bearer key, JSON with
   `attributes`, `events` and `purchases`, at most 75 objects; each names its user by external_id, user_alias, braze_id,
   email or phone, and an alias needs `_update_existing_only: false`. An event has a name and a time (ISO 8601).
+- https://www.braze.com/docs/user_guide/message_building_by_channel/sms_mms_rcs/user_phone_numbers: a phone number is
+  best E.164; this server takes no other, for Braze would guess that it is one of the US.
 - https://www.braze.com/docs/api/errors: success is `{"message": "success"}`, with `errors` for objects left out; a
   fatal error is a 4xx with its message; 401 for a key that is not valid; 5xx: try again with exponential backoff.
 - https://www.braze.com/docs/api/api_limits: 3,000 requests in three seconds, of everyone in the workspace together; 429
@@ -11,6 +13,7 @@
 Read 2026-11-24.
 """
 
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,6 +24,7 @@ KEY: Final = "0123abcd-braze-rest-key"
 OBJECTS: Final = 75
 REQUESTS: Final = 3_000
 WINDOW_MS: Final = 3_000
+E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 
 
 class Braze(Service):
@@ -99,4 +103,7 @@ def _user(one: dict[str, Any]) -> str | None:
     alias = one.get("user_alias")
     if isinstance(alias, dict) and alias.keys() == {"alias_name", "alias_label"}:
         return f"{alias['alias_label']}:{alias['alias_name']}" if one.get("_update_existing_only") is False else None
-    return one["email"] if isinstance(one.get("email"), str) else None
+    if isinstance(one.get("email"), str):
+        return str(one["email"])
+    phone = one.get("phone")
+    return phone if isinstance(phone, str) and E164.fullmatch(phone) else None

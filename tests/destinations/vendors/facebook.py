@@ -4,8 +4,10 @@
   /v25.0/act_{account}/customaudiences` with name, subtype CUSTOM and customer_file_source answers `{"id": …}`.
 - https://developers.facebook.com/docs/marketing-api/reference/custom-audience/users: `POST` and `DELETE
   /v25.0/{audience}/users` with `payload`: `schema`, an array of keys, and `data`, as many values a row; at most 10,000
-  rows; EMAIL is the SHA-256 of the trimmed, lower-cased address in hexadecimal, EXTERN_ID and MADID are not hashed,
-  what is unknown is left blank. The answer counts num_received and num_invalid_entries.
+  rows; EMAIL is the SHA-256 of the trimmed, lower-cased address in hexadecimal, PHONE that of the digits without
+  leading zeros and with the country code; neither is taken unhashed. EXTERN_ID and MADID are not hashed, what is
+  unknown is left blank, and nobody is found by an EXTERN_ID alone. The answer counts num_received and
+  num_invalid_entries.
 - https://developers.facebook.com/docs/graph-api/overview/rate-limiting: of custom audiences 5,000 calls in an hour for
   an app with standard access; error 80003 beyond, with the header `X-Business-Use-Case-Usage`, whose
   estimated_time_to_regain_access is in minutes.
@@ -29,6 +31,8 @@ ACCOUNT: Final = "17"
 ROWS: Final = 10_000
 KEYS: Final = {"EMAIL", "PHONE", "EXTERN_ID", "MADID", "FN", "LN", "ZIP", "COUNTRY"}
 HASH: Final = re.compile(r"[0-9a-f]{64}")
+HASHED: Final = ("EMAIL", "PHONE")
+FINDS: Final = (*HASHED, "MADID")
 SOURCES: Final = ("USER_PROVIDED_ONLY", "PARTNER_PROVIDED_ONLY", "BOTH_USER_AND_PARTNER_PROVIDED")
 USERS: Final = re.compile(r"/v25\.0/(\d+)/users")
 
@@ -107,5 +111,5 @@ def _is_valid(schema: list[str], row: list[str]) -> bool:
     if len(row) != len(schema) or not all(isinstance(value, str) for value in row):
         return False
     given = dict(zip(schema, row, strict=True))
-    email = given.get("EMAIL", "")
-    return (not email or HASH.fullmatch(email) is not None) and bool(email or given.get("MADID"))
+    hashes = [given[key] for key in HASHED if given.get(key)]
+    return all(HASH.fullmatch(one) for one in hashes) and any(given.get(key) for key in FINDS)

@@ -12,7 +12,8 @@
 - https://developers.google.com/data-manager/api/devguides/concepts/understand-errors: it fails fast: one member that is
   not valid has the whole request refused; `{"error": {code, message, status, details}}` with ErrorInfo, BadRequest
   (whose fieldViolations name the place) and RetryInfo as https://google.aip.dev/193 describes them.
-- https://developers.google.com/data-manager/api/devguides/concepts/formatting: how an address is normalised and hashed.
+- https://developers.google.com/data-manager/api/devguides/concepts/formatting: how an address and a phone number are
+  normalised and hashed; an identifier holds exactly one of them.
 
 Read 2026-11-24.
 """
@@ -28,11 +29,14 @@ SECRET: Final = "GOCSPX-0123"
 REFRESH: Final = "1//0refresh"
 ACCOUNT: Final = "1234567890"
 MEMBERS: Final = 10_000
+IDENTIFIERS: Final = 10  # a member
 TOKEN_S: Final = 3_599
 HASH: Final = re.compile(r"[0-9a-f]{64}")
 ERRORS: Final = "type.googleapis.com/google.rpc."
 INGEST: Final = {"destinations", "audienceMembers", "encoding", "consent", "termsOfService", "validateOnly"}
 REMOVE: Final = {"destinations", "audienceMembers", "encoding", "validateOnly"}
+FIELDS: Final = {"emailAddress": "email_address", "phoneNumber": "phone_number"}
+Member = frozenset[tuple[str, str]]  # (field, hash)
 LISTS: Final = f"/v1/accountTypes/GOOGLE_ADS/accounts/{ACCOUNT}/userLists"
 
 
@@ -51,14 +55,14 @@ def invalid(reason: str, *fields: str) -> Refusal:
 
 
 class Google(Service):
-    """An account: its lists by id, and the hashes in each."""
+    """An account: its lists by id, and who is in each."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.window = Window(300, 60_000)
         self.tokens: dict[str, int] = {}  # access token -> until
         self.names: dict[str, str] = {}
-        self.members: dict[str, set[str]] = {}
+        self.members: dict[str, set[Member]] = {}
         self.refused_hashes: set[str] = set()
         self.refresh = REFRESH
 
@@ -130,19 +134,32 @@ class Google(Service):
         accepted = {"customerMatchTermsOfServiceStatus": "ACCEPTED"}
         if adds and message.get("termsOfService") != accepted:
             raise invalid("TERMS_AND_CONDITIONS_NOT_SIGNED", "terms_of_service")
-        hashes = [_hash_of(one) for one in members]
-        bad = [index for index, one in enumerate(hashes) if one is None or one in self.refused_hashes]
+        bad = [f"audience_members[{at}].{place}" for at, one in enumerate(members) for place in self._wrong(one)]
         if bad:
-            places = (f"audience_members[{index}].user_data.user_identifiers[0].email_address" for index in bad)
-            raise invalid("INVALID_SHA256_FORMAT", *places)
-        known = {one for one in hashes if one is not None}
+            raise invalid("INVALID_SHA256_FORMAT", *bad)
+        known = {frozenset(one for given in _identifiers(member) for one in given.items()) for member in members}
         self.members[made] = self.members[made] | known if adds else self.members[made] - known
         return Said(200, {"requestId": f"126365e1-16d0-4c81-9de9-{len(self.seen)}"})
 
+    def _wrong(self, member: dict[str, Any]) -> list[str]:
+        """Return the places in a member that are not valid."""
+        given = _identifiers(member)
+        if not 1 <= len(given) <= IDENTIFIERS:
+            return ["user_data.user_identifiers"]
+        places = [f"user_data.user_identifiers[{at}]" for at in range(len(given))]
+        return [
+            f"{place}.{FIELDS.get(next(iter(one), ''), 'identifier')}"
+            for place, one in zip(places, given, strict=True)
+            if not self._is_valid(one)
+        ]
 
-def _hash_of(member: dict[str, Any]) -> str | None:
-    identifiers = member.get("userData", {}).get("userIdentifiers", [])
-    if len(identifiers) != 1 or identifiers[0].keys() != {"emailAddress"}:
-        return None
-    given = identifiers[0]["emailAddress"]
-    return given if HASH.fullmatch(given) else None
+    def _is_valid(self, identifier: dict[str, Any]) -> bool:
+        if len(identifier) != 1 or not identifier.keys() <= FIELDS.keys():
+            return False
+        (value,) = identifier.values()
+        return isinstance(value, str) and HASH.fullmatch(value) is not None and value not in self.refused_hashes
+
+
+def _identifiers(member: dict[str, Any]) -> list[dict[str, Any]]:
+    given: list[dict[str, Any]] = member.get("userData", {}).get("userIdentifiers", [])
+    return given

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.destinations.stage import HOUR_MS, SECOND_MS, track
+from actors.delivery import IdSync
+from tests.destinations.stage import HOUR_MS, SECOND_MS, phoned, track
 from tests.destinations.vendors.braze import KEY, Braze
 from tests.destinations.vendors.service import Window
 from tests.destinations.vendors.wired import RECENT, at_most, obeyed, wired
@@ -22,6 +23,20 @@ async def test_braze_knows_who_is_in_by_an_attribute_and_who_came_and_left_by_ev
         assert {user: kept["recent"] for user, kept in it.vendor.users.items()} == {"ann": False, "bob": False}
         told = sorted((user, name) for user, name, _ in it.vendor.events)
         assert told == [(user, f"Audience {how}") for user in ("ann", "bob") for how in ("Entered", "Exited")]
+        assert it.dead() == []
+
+
+async def test_braze_knows_people_by_their_phone_where_nothing_else_says_who_they_are() -> None:
+    async with wired(Braze, "braze", settings) as it:
+        await it.audience("Buyers", id_sync=(IdSync("email"), IdSync("phone")))
+        await it.stage.send(phoned("ann", "+44 844 412 4653"), step=False)
+        await it.stage.send(phoned("bob", "+44 844 412 4654", email="bob@x.org"))
+        await it.stage.until(10 * SECOND_MS)
+        assert {user: kept["buyers"] for user, kept in it.vendor.users.items()} == {
+            "+448444124653": True,
+            "bob@x.org": True,
+        }
+        assert sorted(user for user, _, _ in it.vendor.events) == ["+448444124653", "bob@x.org"]
         assert it.dead() == []
 
 

@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from tests.destinations.stage import HOUR_MS, MINUTE_MS, track
+from actors.delivery import IdSync
+from tests.destinations.stage import HOUR_MS, MINUTE_MS, phoned, track
 from tests.destinations.vendors.facebook import ACCOUNT, ROWS, TOKEN, Facebook
 from tests.destinations.vendors.service import Said, Window
 from tests.destinations.vendors.wired import RECENT, at_most, obeyed, wired
@@ -16,8 +17,12 @@ def settings(vendor: Facebook) -> Mapping[str, Any]:
     return {"endpoint": f"{vendor.url}/v25.0", "accessToken": TOKEN, "adAccountId": f"act_{ACCOUNT}"}
 
 
-def row(user: str) -> tuple[str, str, str]:
-    return (hashlib.sha256(f"{user.lower()}@x.org".encode()).hexdigest(), user, "")
+def hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def row(user: str) -> tuple[str, str, str, str]:
+    return (hashed(f"{user.lower()}@x.org"), "", user, "")
 
 
 def is_throttled(said: Said) -> bool:
@@ -82,8 +87,27 @@ async def test_somebody_whom_facebook_cannot_find_is_a_dead_letter_that_says_so(
         await it.stage.send(track("odd", "Bought"), step=False)
         await it.buy(["ann"])
         await it.stage.until(HOUR_MS)
-        assert it.dead() == [("odd", "Facebook needs an email or a mobile advertising id")]
+        needed = "an email, a phone number with its country code or a mobile advertising id"
+        assert it.dead() == [("odd", f"Facebook needs {needed}")]
         assert list(it.vendor.rows.values()) == [{row("ann")}]
+
+
+async def test_facebook_finds_people_by_phone_and_sees_the_hash_of_its_digits_alone() -> None:
+    async with wired(Facebook, KIND, settings) as it:
+        await it.audience("Recent", RECENT, id_sync=(IdSync("email"), IdSync("phone")))
+        await it.stage.send(phoned("ann", "+44 844 412 4653", email="ann@x.org"), step=False)
+        await it.stage.send(phoned("bob", "001 (234) 567-8910"), step=False)
+        await it.stage.send(phoned("odd", "0844 412 4653"))
+        await it.stage.until(MINUTE_MS)
+        (rows,) = it.vendor.rows.values()
+        assert rows == {
+            (hashed("ann@x.org"), hashed("448444124653"), "", ""),
+            ("", hashed("12345678910"), "", ""),
+        }
+        assert ["with its country code" in why for _, why in it.dead()] == [True]
+        assert not any(digits in asked.body for asked, _ in it.vendor.seen for digits in (b"4653", b"8910"))
+        await it.stage.until(3 * HOUR_MS)
+        assert list(it.vendor.rows.values()) == [set()]
 
 
 async def test_a_token_that_expired_makes_dead_letters_and_a_new_one_sends_them() -> None:

@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from tests.destinations.stage import HOUR_MS, MINUTE_MS, START_MS, identify, track
-from tests.destinations.vendors.google import CLIENT, LISTS, MEMBERS, REFRESH, SECRET, Google
+from actors.delivery import IdSync
+from tests.destinations.stage import HOUR_MS, MINUTE_MS, START_MS, identify, phoned, track
+from tests.destinations.vendors.google import CLIENT, LISTS, MEMBERS, REFRESH, SECRET, Google, Member
 from tests.destinations.vendors.service import Window
 from tests.destinations.vendors.wired import at_most, obeyed, wired
 
@@ -30,23 +31,29 @@ def often(vendor: Google) -> Mapping[str, Any]:
     return {**settings(vendor), "syncIntervalSeconds": 60}
 
 
-def hashed(email: str) -> str:
-    return hashlib.sha256(email.encode()).hexdigest()
+def hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def member(email: str | None = None, phone: str | None = None) -> Member:
+    """Return somebody as Google keeps them."""
+    given = {"emailAddress": email, "phoneNumber": phone}
+    return frozenset((field, hashed(value)) for field, value in given.items() if value is not None)
 
 
 async def test_google_has_one_list_of_those_who_are_in_as_hashes() -> None:
     async with wired(Google, KIND, settings) as it:
         await it.audience("Recent", DAY)
         await it.buy(["ann", "bob"])
-        await it.stage.send(identify("dot", email="Do.T@gmail.com"), track("dot", "Bought"))
+        await it.stage.send(identify("dot", email="Do.T+shop@gmail.com"), track("dot", "Bought"))
         await it.stage.until(7 * HOUR_MS)
         ((made, name),) = it.vendor.names.items()
         assert name == "recent"
-        assert it.vendor.members[made] == {hashed("ann@x.org"), hashed("bob@x.org"), hashed("dot@gmail.com")}
+        assert it.vendor.members[made] == {member("ann@x.org"), member("bob@x.org"), member("dot@gmail.com")}
         await it.buy(["cat"])
         await it.stage.restart()
         await it.stage.until(30 * HOUR_MS + MINUTE_MS)  # the sync at which the first two have left
-        assert it.vendor.members[made] == {hashed("cat@x.org")}
+        assert it.vendor.members[made] == {member("cat@x.org")}
         assert it.vendor.paths().count(LISTS) == 1
         assert it.dead() == []
 
@@ -118,6 +125,34 @@ async def test_a_member_that_google_does_not_take_is_the_only_dead_letter_of_a_l
         assert len(it.vendor.seen) < 20
 
 
+async def test_google_finds_people_by_phone_as_well_and_an_email_and_a_phone_are_one_member() -> None:
+    async with wired(Google, KIND, settings) as it:
+        await it.audience("Recent", DAY, id_sync=(IdSync("email"), IdSync("phone")))
+        await it.stage.send(phoned("ann", "+1 (800) 555-0100", email="ann@x.org"), step=False)
+        await it.stage.send(phoned("bob", "0044 844 412 4653"), step=False)
+        await it.stage.send(phoned("odd", "555-0100"))
+        await it.stage.until(7 * HOUR_MS)
+        assert list(it.vendor.members.values()) == [
+            {member("ann@x.org", "+18005550100"), member(None, "+448444124653")}
+        ]
+        assert [why for _, why in it.dead()] == ["Google needs an email or a phone number with its country code"]
+        assert not any(digits in asked.body for asked, _ in it.vendor.seen for digits in (b"5550100", b"4124653"))
+        await it.stage.until(31 * HOUR_MS)
+        assert list(it.vendor.members.values()) == [set()]
+
+
+async def test_a_phone_that_google_does_not_take_blames_its_own_member_alone() -> None:
+    async with wired(Google, KIND, often) as it:
+        it.vendor.refused_hashes = {hashed("+15550000003"), hashed("+15550000008")}
+        await it.audience("Buyers", id_sync=(IdSync("email"), IdSync("phone", map_to="phone")))
+        for n in range(10):  # every other with a phone alone
+            await it.stage.send(phoned(f"u{n}", f"+1 555 000 000{n}", **({"email": f"u{n}@x.org"} if n % 2 else {})))
+        await it.stage.until(20 * MINUTE_MS)
+        numbers = [dict(one.call.ids)["phone"] for one in it.stage.deliveries.dead_letters(it.destination)]
+        assert sorted(numbers) == ["+1 555 000 0003", "+1 555 000 0008"]
+        assert [len(one) for one in it.vendor.members.values()] == [8]
+
+
 async def test_terms_that_were_not_accepted_are_said_and_no_member_is_blamed() -> None:
     async with wired(Google, KIND, often) as it:
         await it.stage.destinations.update_destination(
@@ -167,5 +202,5 @@ async def test_a_lost_answer_of_google_doubles_nobody() -> None:
         it.vendor.lost = 1
         await it.buy(["bob"])
         await it.stage.until(10 * MINUTE_MS)
-        assert list(it.vendor.members.values()) == [{hashed("ann@x.org"), hashed("bob@x.org")}]
+        assert list(it.vendor.members.values()) == [{member("ann@x.org"), member("bob@x.org")}]
         assert (it.status.delivered, it.dead()) == (2, [])
