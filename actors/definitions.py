@@ -78,6 +78,7 @@ class Definitions:
     def __init__(self, saved: bytes | None = None) -> None:
         self.held: dict[int, Held] = {}
         self.keys: dict[str, None] = {}  # ever used
+        self._specs: dict[int, tuple[Definition, Spec]] = {}  # by number, as long as the definition is the same
         self.last_number = 0
         if saved is not None:
             state = msgspec.msgpack.decode(saved, type=Saved)
@@ -142,11 +143,17 @@ class Definitions:
         """Return what to compile: every active version, and beside it the one that is to follow."""
         specs = []
         for number, held in self.held.items():
-            active = held.active or held.latest
-            specs.append(spec_of(active, number))
+            specs.append(self._spec_of(held.active or held.latest, number))
             if held.active is not None and held.pending and held.latest.enabled:
-                specs.append(replace(spec_of(held.latest, number + SHADOW), key=""))
+                specs.append(replace(self._spec_of(held.latest, number + SHADOW), key=""))
+        self._specs = {spec.number: self._specs[spec.number] for spec in specs}
         return specs
+
+    def _spec_of(self, definition: Definition, number: int) -> Spec:
+        known = self._specs.get(number)
+        if known is None or known[0] is not definition:
+            known = self._specs[number] = (definition, spec_of(definition, number))
+        return known[1]
 
     def live(self) -> set[int]:
         """Return the numbers of the definitions whose changes are announced."""
@@ -194,8 +201,11 @@ class Definitions:
 
     def check_query(self, key: str, query: str, entity_type: str, kind: str) -> None:
         """Check a definition's text, and that none then refers to itself. Raises QueryError, InvalidError."""
+        found = references(tree_of(query, entity_type, kind))
+        if not found:  # what refers to nothing is in no cycle, however many there are to look through
+            return
         refers: dict[str, Any] = {held.latest.key: sorted(self._keys_of(held)) for held in self.held.values()}
-        refers[key] = references(tree_of(query, entity_type, kind))
+        refers[key] = found
         cycle = cycle_of(key, refers)
         if cycle is not None:
             raise InvalidError("cycle", f"this would create a cycle: {' -> '.join(cycle)}", field="definition.query")

@@ -5,9 +5,9 @@ A function takes (states, event_ms, seq, data, source, now_ms) and returns which
 `Handler.plan` turns those bits into the leaves and computed traits to look at.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -51,18 +51,18 @@ class Plan(Struct, frozen=True):
 class Handler:
     """The generated function of one event name, and what follows from its answer."""
 
-    __slots__ = ("_asked", "_plans", "_readers", "looks_inside", "run")
+    __slots__ = ("_plans", "_readers", "looks_inside", "run", "subscriptions")
 
     def __init__(
         self,
         run: Callable[..., int],
         looks_inside: bool,
-        asked: list[int],
+        subscriptions: list[Subscription],
         readers: "dict[int, tuple[list[Leaf], list[Node]]]",
     ) -> None:
         self.run = run
         self.looks_inside = looks_inside  # at properties or context; else the name and the time are enough
-        self._asked = asked
+        self.subscriptions = subscriptions
         self._readers = readers
         self._plans: dict[int, Plan] = {}
 
@@ -70,7 +70,7 @@ class Handler:
         """Return what to look at when these subscriptions matched."""
         plan = self._plans.get(matched)
         if plan is None:
-            touched = dict.fromkeys(index for bit, index in enumerate(self._asked) if matched >> bit & 1)
+            touched = dict.fromkeys(s.asked for bit, s in enumerate(self.subscriptions) if matched >> bit & 1)
             leaves = dict.fromkeys(leaf for index in touched for leaf in self._readers[index][0])
             nodes = dict.fromkeys(node for index in touched for node in self._readers[index][1])
             plan = Plan(
@@ -83,17 +83,34 @@ class Handler:
 
 
 def generate(
-    subscriptions: Iterable[Subscription], readers: "dict[int, tuple[list[Leaf], list[Node]]]"
+    subscriptions: Iterable[Subscription],
+    readers: "dict[int, tuple[list[Leaf], list[Node]]]",
+    before: Mapping[tuple[int, str | None], Handler] = MappingProxyType({}),
 ) -> dict[tuple[int, str | None], Handler]:
-    """Return a handler for each (kind, name) that is subscribed to; a name of None stands for all other names."""
-    listed = list(subscriptions)
+    """Return a handler for each (kind, name) that is subscribed to; a name of None stands for all other names.
+
+    The function of one of those `before` is used again where it is of the same subscriptions.
+    """
+    places: dict[tuple[int, str | None], list[tuple[int, Subscription]]] = {}
+    for place, subscription in enumerate(subscriptions):
+        for kind in subscription.kinds:
+            places.setdefault((kind, subscription.name), []).append((place, subscription))
     handlers = {}
-    for kind, name in dict.fromkeys((kind, s.name) for s in listed for kind in s.kinds):
-        mine = [s for s in listed if kind in s.kinds and s.name in (None, name)]
+    for (kind, name), own in places.items():
+        of_any = places.get((kind, None), []) if name is not None else []
+        mine = [subscription for _, subscription in sorted(own + of_any, key=_place)]
+        old = before.get((kind, name))
+        if old is not None and list(map(id, old.subscriptions)) == list(map(id, mine)):
+            handlers[kind, name] = Handler(old.run, old.looks_inside, mine, readers)
+            continue
         writer = _Writer()
         run = writer.function(mine)
-        handlers[kind, name] = Handler(run, bool(writer.loads), [s.asked for s in mine], readers)
+        handlers[kind, name] = Handler(run, bool(writer.loads), mine, readers)
     return handlers
+
+
+def _place(placed: tuple[int, Subscription]) -> int:
+    return placed[0]
 
 
 @lru_cache(maxsize=CODE_MAX)
@@ -156,7 +173,7 @@ class _Writer:
         indent = "        " if tests else "    "
         lines = [f"    if {' and '.join(tests)}:"] if tests else []
         lines.append(f"{indent}s[{index}] = {observe}(s.get({index}), ts, seq, {value}, now)")
-        lines.append(f"{indent}t |= {1 << bit}")
+        lines.append(f"{indent}t |= {1 << bit:#x}")
         return lines
 
     def _condition(self, condition: Condition) -> str:

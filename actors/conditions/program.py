@@ -269,7 +269,7 @@ class Program:
         leaf = self._leaf(node, tree, scope, bounds)
         if leaf not in node.leaves:
             node.leaves.append(leaf)
-        return f"b & {leaf.mask}"
+        return f"b & {leaf.mask:#x}"  # in decimal, Python reads and writes no more than 4,300 digits
 
     def _leaf(self, node: Node, tree: Comparison | Audience | Users, scope: Scope, bounds: Bounds) -> Leaf:
         hidden = self._quantified(tree, bounds) if isinstance(tree, Users) else None
@@ -429,7 +429,7 @@ class Program:
                     readers[asked.index][1].append(node)
         for scope in (USER, ACCOUNT):
             subscriptions = [s for asked in used.values() if asked.scope == scope for s in asked.subscriptions]
-            self.handlers[scope] = generate(subscriptions, readers)
+            self.handlers[scope] = generate(subscriptions, readers, self.handlers[scope])
             self.by_trait[scope] = {}
             self.by_audience[scope] = {}
             self.traits_by_trait[scope] = {}

@@ -41,3 +41,34 @@ def test_an_event_is_given_to_those_alone_that_ask_for_its_name() -> None:
     states: dict[int, Any] = {}
     of_a.run(states, 5, 1, EventData(), "web", 5)
     assert list(states) == [program.nodes[1].leaves[0].asked[0].index]
+
+
+def test_there_may_be_more_leaves_than_python_writes_digits() -> None:
+    """The mask of the 14,285th has 4,301 of them, and no profile's bits may cost a space its definitions."""
+    queries = [f"trait('x') = {n}" for n in range(14_300)]
+    program = compiled(*queries)
+    last = program.nodes[len(queries)]
+    assert last.truth(last.leaves[0].mask)
+    assert not last.truth(last.leaves[0].mask - 1)
+
+
+def test_a_handler_is_made_anew_only_where_other_questions_listen() -> None:
+    program = Program()
+    audiences = [f"event('{name}').count() >= {n}" for n, name in enumerate("AAB", 1)]
+    specs = [Spec(n, f"k{n}", "audience", USER, parse(query)) for n, query in enumerate(audiences, 1)]
+    program.set_definitions(specs[:2])
+    before = {name: program.handler(USER, TRACK, name) for name in "AB"}
+    program.set_definitions(specs)
+    after = {name: program.handler(USER, TRACK, name) for name in "AB"}
+    assert before["B"] is None
+    assert before["A"] is not None
+    assert after["A"] is not None
+    assert after["B"] is not None
+    assert after["A"].run is before["A"].run
+    program.set_definitions([specs[0], Spec(4, "k4", "audience", USER, parse("event('A').sum(property('x')) > 1"))])
+    changed = program.handler(USER, TRACK, "A")
+    assert changed is not None
+    assert changed.run is not before["A"].run
+    states: dict[int, Any] = {}
+    changed.run(states, 1, 1, EventData(properties={"x": 2}), "s", 1)
+    assert sorted(map(str, states.values())) == ["1", "[2, 0, 1]"]
