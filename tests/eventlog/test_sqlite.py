@@ -38,6 +38,22 @@ async def written(path: Path, *made: Commit) -> None:
             await log.append([one], [Changes("p", one.last_seq, puts=((META, [(("a",), b"x")]),))])
 
 
+async def test_a_table_of_before_a_release_goes_when_its_log_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "space.log"
+    await written(path, *commits(3))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TABLE t_history (k0 INTEGER, k1 INTEGER, value BLOB, PRIMARY KEY (k0, k1)) WITHOUT ROWID"
+        )
+        connection.commit()
+    async with opened(path) as log:
+        assert log.last_seq == commits(3)[-1].last_seq
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert "t_history" not in tables
+    assert "t_history_runs" in tables
+
+
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from actors import space_core
+from eventlog import history
 from eventlog.errors import LogFullError
 from eventlog.memory import MemoryLog
 from tests.space.room import Room, call, room
@@ -215,3 +217,18 @@ async def test_close_stores_all_so_that_a_start_folds_nothing(here: Room) -> Non
     assert await here.members("recent") == ["ann"]
     await here.wait(10)
     assert await here.told() == [("+recent", "ann", 0), ("-recent", "ann", 10)]
+
+
+async def test_the_index_of_events_is_written_in_runs_that_are_merged(
+    here: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a long life leaves ever more runs, and every question looks into each."""
+    monkeypatch.setattr(space_core, "HISTORY_ROWS", 1)
+    monkeypatch.setattr(history, "RUNS_MERGED", 2)
+    for n in range(40):
+        await here.track(("ann", "bob")[n % 2], "A", n=n)
+    runs = here.space.events.runs
+    assert sum(run.rows for run in runs) + here.space.events.pending_rows == 40
+    assert len(runs) <= 8
+    await here.die()
+    assert len(await here.space.events_of(here.entity("ann"))) == 20
