@@ -9,11 +9,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors import door
 from actors.door import Incoming, accept
 from actors.external_ids import ExternalId
 from eventlog.entries import ALIAS, GROUP, IDENTIFY, PAGE, SCREEN, TRACK, Rejected
+from eventlog.messages import EventData
 
 RECEIVED_MS = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 TRACKED = {"type": "track", "userId": "u1", "event": "Order Completed"}
@@ -443,19 +445,97 @@ _CALLS = st.fixed_dictionaries(
         "receivedAt": st.sampled_from(["2026-03-01T10:00:00Z", None]),
         "properties": st.sampled_from([{}, {"n": 10**18}, {"n": 10**19}, {"t": "ü"}, None, [1]]),
         "traits": st.sampled_from([{}, {"email": "A@b.c"}, {"email": None}, {"age": 3}, None]),
-        "context": st.sampled_from([{}, {"traits": {"email": "a@b.c"}}, {"device": {"type": "ios", "id": "d"}}, None]),
+        "context": st.sampled_from(
+            [
+                {},
+                {"library": {"name": "ü"}},
+                {"externalIds": []},
+                {"traits": {"email": "a@b.c"}},
+                {"device": {"type": "ios", "id": "d"}},
+                None,
+            ]
+        ),
     },
 )
 
 
-@given(_CALLS, st.sampled_from([None, "track", "identify", "page"]))
-def test_the_short_way_in_decides_as_the_long_one(call: dict[str, Any], kind: str | None) -> None:
+@given(_CALLS, st.sampled_from([None, "track", "identify", "page"]), st.sampled_from([None, "2026-03-01T10:59:00Z"]))
+def test_the_short_way_in_decides_as_the_long_one(call: dict[str, Any], kind: str | None, sent_at: str | None) -> None:
     raw = json.dumps(call, ensure_ascii=False).encode()
-    short = door._plain(raw, kind, RECEIVED_MS, 3)
+    skew_ms = door._skew_ms(sent_at, RECEIVED_MS)
+    assert skew_ms is not None
+    short = door._plain(raw, kind, RECEIVED_MS, skew_ms, 3) if door._is_small(raw) and door._is_tame(raw) else None
     if short is not None:
-        assert short == door._accept(raw, kind, RECEIVED_MS, None, 3, lambda: "made", None)
+        long = door._accept(raw, kind, RECEIVED_MS, sent_at, 3, lambda: "made", None)
+        assert seen_of(short.data) == seen_of(long.data)
+        assert replace(short, data=long.data) == long
 
 
-def test_what_nearly_every_client_sends_takes_the_short_way() -> None:
-    usual = {**TRACKED, "messageId": "m1", "timestamp": "2026-03-01T11:00:00.250Z", "properties": {"total": 9.5}}
-    assert door._plain(json.dumps(usual).encode(), None, RECEIVED_MS, 0) is not None
+def seen_of(data: EventData) -> list[Any]:
+    """What definitions can look at."""
+    return [data.event, data.name, data.properties, data.context, data.traits]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"userId": "u", "anonymousId": "a"},
+        {
+            "context": {
+                "library": {"name": "analytics.js", "version": "2.1"},
+                "locale": "de",
+                "timezone": "Europe/Berlin",
+            }
+        },
+        {"sentAt": "2026-03-01T11:00:01.000Z"},
+        {"properties": {"name": "Müller"}},
+        {"properties": {"name": "smile \U0001f600"}},
+    ],
+)
+def test_what_nearly_every_client_sends_takes_the_short_way(more: dict[str, Any]) -> None:
+    usual = {
+        **TRACKED,
+        "messageId": "m1",
+        "timestamp": "2026-03-01T11:00:00.250Z",
+        "properties": {"total": 9.5},
+        **more,
+    }
+    for ascii_only in (True, False):
+        raw = json.dumps(usual, ensure_ascii=ascii_only).encode()
+        assert door._is_small(raw)
+        assert door._is_tame(raw)
+        assert door._plain(raw, None, RECEIVED_MS, 0, 0) is not None
+
+
+@pytest.mark.parametrize(
+    "part",
+    ['"n":1234567890123456789', '"n":1e999', '"n":1E+400', '"t":"\\ud83d"', '"t":"\\uD83D x"', '"t":"\xff"'],
+)
+def test_text_that_may_hide_something_is_not_tame(part: str) -> None:
+    assert not door._is_tame(f"{{{part}}}".encode("latin-1"))
+
+
+def test_what_is_large_or_may_be_deep_is_not_small() -> None:
+    assert not door._is_small(b" " * (door.EVENT_BYTES_MAX + 1))
+    assert not door._is_small(b"[" * 40 + b"{" * 25)
+    assert not door._is_small(b"[" * 40 + b"{" * 25, arrays=40)
+    assert door._is_small(b"[" * 40 + b"{" * 24)
+    assert door._is_small(b"{" * 24, arrays=1000)
+
+
+@given(st.lists(_CALLS, min_size=1, max_size=4), st.sampled_from([None, "2026-03-01T10:59:00Z", "soon", 7]))
+def test_a_batch_is_judged_as_its_events_alone(calls: list[dict[str, Any]], sent_at: str | float | None) -> None:
+    raws = [msgspec.Raw(json.dumps(call, ensure_ascii=False).encode()) for call in calls]
+    judged = door.accept_all(raws, received_ms=RECEIVED_MS, sent_at=sent_at, source="src", new_id=lambda: "made")
+    for index, (raw, found) in enumerate(zip(raws, judged, strict=True)):
+        try:
+            alone = door._accept(bytes(raw), None, RECEIVED_MS, sent_at, index, lambda: "made", None)
+        except door._Refusal as refusal:
+            code = refusal.code
+            assert isinstance(found, Rejected)
+            assert found.code == code
+        else:
+            assert isinstance(found, Incoming)
+            assert replace(found, data=alone.data) == alone
+            assert seen_of(found.data) == seen_of(alone.data)
