@@ -259,11 +259,11 @@ class Deciding:
         self.changed.add(entity.number)
         self.member_changes[node.number, entity.number] = self.now_ms if is_in else None
         if is_in:
-            entity.inside.add(node.number)
+            entity.enter(node.number)
             members[entity.number] = self.now_ms
             self.effects.append(Entered(entity.number, node.number, self.now_ms, self.cause_seq))
         else:
-            entity.inside.discard(node.number)
+            entity.leave(node.number)
             members.pop(entity.number, None)
             self.effects.append(Exited(entity.number, node.number, self.now_ms, self.cause_seq))
         self._follow(entity, node, is_in)
@@ -285,7 +285,7 @@ class Deciding:
             return
         assert isinstance(entity, User)
         self.changed.add(entity.number)
-        (entity.inside.add if holds else entity.inside.discard)(node.number)
+        (entity.enter if holds else entity.leave)(node.number)
         for number in entity.joined():
             account = self.account(number)
             account.count(node.number, 1 if holds else -1)

@@ -5,6 +5,7 @@ message: a user holds what its accounts said of themselves, an account counts wh
 milliseconds since the epoch, UTC.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +16,8 @@ from actors.conditions.values import at_path
 if TYPE_CHECKING:
     from actors.conditions.program import Program
 
+COMBINATIONS_KEPT: Final = 4096  # of id types; a handful are in use
+_NOTHING: Final[frozenset[int]] = frozenset()
 STATE_VERSION: Final = 1  # of a snapshot; raise it when a state changes shape, older ones are then folded anew
 
 
@@ -44,7 +47,8 @@ class Entity:
         self.s: dict[int, Any] = {}  # states of user questions, by index
         self.a: dict[int, Any] = {}  # states of account questions: of this user's events, or all of the account's
         self.bits = 0  # which leaves hold
-        self.inside: set[int] = set()  # numbers of the audiences and hidden conditions that hold
+        # Numbers of the audiences and hidden conditions that hold. Most hold none, and have no set of their own.
+        self.inside: set[int] | frozenset[int] = _NOTHING
         self.values: dict[int, Any] = {}  # computed traits that are present, by number
         self.traits: dict[str, list[Any]] = {}  # key -> [event_ms, seq, value]; None: removed
         self.dues: dict[int, int] = {}  # leaf index, or -number of a computed trait -> when it next changes by itself
@@ -64,6 +68,18 @@ class Entity:
         if owner.asked is None:
             return self.in_audience(path[0])
         return self.values.get(owner.number) if (owner.scope == "account") == self.is_account else None
+
+    def enter(self, number: int) -> None:
+        """Note that an audience or a hidden condition holds."""
+        if isinstance(self.inside, set):
+            self.inside.add(number)
+        else:
+            self.inside = {*self.inside, number}
+
+    def leave(self, number: int) -> None:
+        """Note that an audience or a hidden condition holds no more."""
+        if isinstance(self.inside, set):
+            self.inside.discard(number)
 
     def in_audience(self, key: str) -> bool:
         """Tell whether the entity is in an audience."""
@@ -132,6 +148,12 @@ class Account(Entity):
         count = self.counts.get(hidden, 0) + by
         assert 0 <= count <= len(self.users) + 1, (self.number, hidden, count)
         self.counts[hidden] = count
+
+
+@lru_cache(maxsize=COMBINATIONS_KEPT)
+def shared(types: frozenset[str]) -> frozenset[str]:
+    """Return one object for all equal sets of id types: entities are many, combinations few."""
+    return types
 
 
 def copied(data: Any) -> Any:

@@ -271,7 +271,7 @@ class Hindsight:
                 if value is not None:
                     entity.values[node.number] = value
             elif node.truth(entity.bits) and self._counts(entity, node, has_ids):
-                entity.inside.add(node.number)
+                entity.enter(node.number)
                 self._tell(entity, node)
 
     def _say_frozen(self, entity: Entity, node: Node, value: Any) -> None:
@@ -280,7 +280,7 @@ class Hindsight:
         if node.asked is not None:
             entity.values[node.number] = value
         else:
-            entity.inside.add(node.number)
+            entity.enter(node.number)
             self._tell(entity, node)
 
     @staticmethod

@@ -12,7 +12,7 @@ from typing import Any, Final
 from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Spec
 from actors.conditions.queries import CANNOT, FOREVER, Query
 from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
-from actors.entities import Account, Entity, User, copied
+from actors.entities import Account, Entity, User, copied, shared
 from actors.gathering import Gathered
 from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Entered, Event, Exited, IdAdded, Merged, TraitComputed
 from eventlog.messages import EventData, decode_data
@@ -97,7 +97,7 @@ class Partition(Deciding):
 
     def _add_ids(self, entity: Entity, types: frozenset[str]) -> None:
         """Ask the definitions that count an entity only by its ids, where they would count it."""
-        entity.ids |= types
+        entity.ids = shared(entity.ids | types)
         if entity.is_account:
             return
         bits = entity.bits
@@ -317,7 +317,7 @@ class Partition(Deciding):
             self.members.setdefault(number, {})[user.number] = self.now_ms
             self.member_changes[number, user.number] = self.now_ms
             if number in absorbed.inside:
-                user.inside.add(number)
+                user.enter(number)
                 self.effects.append(Entered(user.number, number, self.now_ms, self.cause_seq))
             else:
                 user.values[number] = absorbed.values[number]
@@ -532,7 +532,7 @@ class Partition(Deciding):
             if entity is None:
                 continue
             entity.write_trait(key, self.now_ms, seq, entity.values.pop(node.number, True))
-            entity.inside.discard(node.number)
+            entity.leave(node.number)
             self.changed.add(number)
         if node.asked is None:
             self.program.left[key] = Left(node.scope == ACCOUNT, self.now_ms, seq, self.last_entity)
@@ -572,6 +572,6 @@ class _Known:
                 entity.dues.pop(key, None)
         for number in self.nodes:
             if number < 0:
-                entity.inside.discard(number)
+                entity.leave(number)
                 if isinstance(entity, Account):
                     entity.counts.pop(number, None)

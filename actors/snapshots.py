@@ -7,7 +7,7 @@ asked anew. A snapshot of another STATE_VERSION is ignored: the log is folded in
 from typing import Any
 
 from actors.conditions.program import Program
-from actors.entities import STATE_VERSION, Account, Entity, User, decode, encode
+from actors.entities import STATE_VERSION, Account, Entity, User, decode, encode, shared
 
 
 def dump_entity(entity: Entity) -> bytes:
@@ -58,14 +58,16 @@ def load_entity(number: int, data: bytes, program: Program) -> Entity | None:
         entity = User(number, program)
         entity.accounts = {account: [*said[:3], set(said[3])] for account, said in own.items()}
     entity.first_ms = first_ms
-    entity.ids = frozenset(ids)
+    entity.ids = shared(frozenset(ids))
     entity.traits = traits
     for mine, dumped in zip((entity.s, entity.a), states, strict=True):
         for stable, state in dumped.items():
             asked = program.by_stable.get(stable)
             if asked is not None:
                 mine[asked.index] = asked.query.load(state)
-    entity.inside = {n for n in inside if n in program.nodes}
+    for number in inside:
+        if number in program.nodes:
+            entity.enter(number)
     entity.values = {n: value for n, value in values.items() if n in program.nodes}
     return entity
 
