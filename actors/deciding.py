@@ -5,12 +5,12 @@ was never true. A timer wakes its entity as it was just before, so that what cha
 milliseconds since the epoch, UTC.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any, Final
 
 from actors.conditions.handlers import Plan
-from actors.conditions.program import ACCOUNT, USER, Leaf, Node, Program
+from actors.conditions.program import ACCOUNT, USER, Change, Leaf, Node, Program, Scope
 from actors.conditions.queries import FOREVER
 from actors.entities import Account, Entity, User
 from actors.timers import Timers
@@ -24,6 +24,18 @@ Load = Callable[[int], Entity | None]
 def nothing(_number: int) -> Entity | None:
     """Load nobody: every entity is in memory, or new."""
     return None
+
+
+class _Blank:
+    """One of which nothing is known: what its leaves say, and what is to be asked of it."""
+
+    __slots__ = ("asks", "bits", "entity", "version")
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+        self.bits = 0
+        self.asks: dict[Leaf | Node, None] = {}
+        self.version = -1  # of the program that says so
 
 
 class Deciding:
@@ -47,7 +59,7 @@ class Deciding:
         self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
         self._queued: set[tuple[int, int]] = set()
         self._pushed = 0
-        self._blank: dict[bool, tuple[int, int, list[Leaf | Node]]] = {}
+        self._blanks: dict[bool, _Blank] = {}  # of users, and of accounts
 
     # -- entities ----------------------------------------------------------------------------------------------------
 
@@ -101,26 +113,55 @@ class Deciding:
 
     def _begin(self, entity: Entity) -> None:
         """Give a new entity the bits of one of which nothing is known, and ask what may hold of it."""
-        blank = self._blank.get(entity.is_account)
-        if blank is None or blank[0] != self.program.version:
-            scope = ACCOUNT if entity.is_account else USER
-            bits = 0
-            ask: list[Leaf | Node] = []
-            for leaf in self.program.scoped[scope]:
-                if leaf.holds(entity, self.now_ms):
-                    bits |= leaf.mask
-                if not leaf.timeless:
-                    ask.append(leaf)
-            ask += [
-                node
-                for node in self.program.nodes.values()
-                if node.scope == scope and node.asked is None and node.truth(bits)
-            ]
-            blank = (self.program.version, bits, ask)
-            self._blank[entity.is_account] = blank
-        entity.bits = blank[1]
-        for item in blank[2]:
+        blank = self._blanks.get(entity.is_account)
+        if blank is None or blank.version != self.program.version:
+            blank = self._blanks[entity.is_account] = self._new_blank(entity.is_account)
+        entity.bits = blank.bits
+        for item in blank.asks:
             self._push(entity, item)
+
+    def _new_blank(self, is_account: bool) -> "_Blank":
+        scope = ACCOUNT if is_account else USER
+        blank = _Blank(self._nobody(scope))
+        self._add_to_blank(blank, self.program.scoped[scope], self.program.nodes.values())
+        return blank
+
+    def _add_to_blank(self, blank: "_Blank", leaves: Iterable[Leaf], nodes: Iterable[Node]) -> None:
+        """Note what new leaves say of one of which nothing is known, and which of new definitions may hold of it."""
+        entity = blank.entity
+        scope = ACCOUNT if entity.is_account else USER
+        for leaf in leaves:
+            if leaf.scope == scope:
+                if leaf.holds(entity, self.now_ms):
+                    blank.bits |= leaf.mask
+                if not leaf.timeless:
+                    blank.asks[leaf] = None
+        for node in nodes:
+            if node.scope == scope and node.asked is None and node.truth(blank.bits):
+                blank.asks[node] = None
+        blank.version = self.program.version
+
+    def _change_blank(self, change: Change) -> None:
+        """Note what a change of the definitions says of one of which nothing is known; where keys moved, all anew."""
+        is_anew = any(self.program.is_read(key) for key in change.moved)
+        for is_account, blank in list(self._blanks.items()):
+            if is_anew or blank.version != self.program.version - 1:
+                del self._blanks[is_account]
+                continue
+            for node in change.gone:
+                blank.asks.pop(node, None)
+            for leaf in change.gone_leaves:
+                blank.asks.pop(leaf, None)
+                blank.bits &= ~leaf.mask
+            self._add_to_blank(blank, change.leaves, change.came)
+
+    def _holds_of_blank(self, leaf: Leaf) -> bool:
+        """Tell whether a leaf holds of one of which nothing is known."""
+        return leaf.holds(self._nobody(leaf.scope), self.now_ms)
+
+    def _nobody(self, scope: Scope) -> Entity:
+        """Return one of which nothing is known; its number is above all to whom a deleted audience left something."""
+        return Account(FOREVER, self.program) if scope == ACCOUNT else User(FOREVER, self.program)
 
     def refresh_bits(self, entity: Entity) -> None:
         """Ask all leaves of an entity anew, without effects: after it was loaded, or the program changed."""

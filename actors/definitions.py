@@ -8,7 +8,7 @@ what decides membership. A new version gathers state beside the active one, unde
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from typing import Literal as OneOf
 
 import msgspec
@@ -33,6 +33,7 @@ DAY_MS: Final = 86_400_000
 SHADOW: Final = 1 << 40  # added to a definition's number for the version that is not active yet
 NAME_CHARS_MAX: Final = 500
 DEFINITIONS_MAX: Final = 20_000  # of a space
+TREES_KEPT_MAX: Final = 4_096  # ours: parsed definitions, some KB each; a tenth of a millisecond to make anew
 
 Kind = OneOf["audience", "trait"]
 
@@ -60,7 +61,7 @@ class Saved(Struct, frozen=True):
     last_number: int
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=TREES_KEPT_MAX)
 def tree_of(query: str, entity_type: str, kind: str) -> Tree:
     """Return a definition's tree. Raises QueryError."""
     return parse(query, entity_type=entity_type, kind=kind)  # type: ignore[arg-type]
@@ -73,18 +74,24 @@ def key_of(name: str) -> str:
 
 
 class Definitions:
-    """All definitions of a space."""
+    """All definitions of a space, by number, in order of creation. What is asked of them costs one, not all."""
 
     def __init__(self, saved: bytes | None = None) -> None:
         self.held: dict[int, Held] = {}
         self.keys: dict[str, None] = {}  # ever used
-        self._specs: dict[int, tuple[Definition, Spec]] = {}  # by number, as long as the definition is the same
         self.last_number = 0
+        self._by_id: dict[str, int] = {}
+        self._by_key: dict[str, int] = {}
+        self._waiting: dict[int, None] = {}  # whose latest version waits for its past, the longest first
+        self._refers: dict[int, frozenset[str]] = {}  # to which keys a definition refers, its active version too
+        self._referring: dict[str, dict[int, None]] = {}  # and the other way round
         if saved is not None:
             state = msgspec.msgpack.decode(saved, type=Saved)
             self.held = {one.latest.number: one for one in state.held}
             self.keys = dict.fromkeys(state.keys)
             self.last_number = state.last_number
+            for one in sorted(state.held, key=lambda held: held.latest.updated_ms):
+                self._note(one)
 
     def dump(self) -> bytes:
         """Return what `__init__` takes."""
@@ -92,34 +99,71 @@ class Definitions:
 
     # -- the fold ----------------------------------------------------------------------------------------------------
 
-    def apply(self, fact: AnyFact, seq: int) -> bool:
-        """Take a fact into account; tell whether what has to be compiled changed."""
+    def apply(self, fact: AnyFact, seq: int) -> int:
+        """Take a fact into account; return the definition of which something else is to be compiled, or 0."""
         if isinstance(fact, DefinitionSaved):
-            definition = fact.definition
-            if not definition.created_seq:
-                definition = replace(definition, created_seq=seq)
-            self.keys[definition.key] = None
-            self.last_number = max(self.last_number, definition.number)
-            held = self.held.get(definition.number)
-            if held is None:
-                self.held[definition.number] = Held(definition)
-                return True
-            return self._change(held, definition, seq)
-        if isinstance(fact, DefinitionSwitched):
+            return self._save(fact.definition, seq)
+        if isinstance(fact, DefinitionDeleted):
+            held = self.held.pop(fact.number, None)
+            if held is not None:
+                self._forget(held.latest)
+        elif isinstance(fact, DefinitionSwitched | DefinitionFailed):
             held = self.held.get(fact.number)
-            if held is not None and held.latest.version == fact.version:
+            if held is None or held.latest.version != fact.version:
+                return 0
+            if isinstance(fact, DefinitionFailed):
+                held.failure = fact.reason
+            else:
                 held.active = held.latest
                 held.failure = None
                 held.disabled_seq = 0
-                return True
-        elif isinstance(fact, DefinitionFailed):
-            held = self.held.get(fact.number)
-            if held is not None and held.latest.version == fact.version:
-                held.failure = fact.reason
-                return True
-        elif isinstance(fact, DefinitionDeleted):
-            return self.held.pop(fact.number, None) is not None
-        return False
+            self._note(held)
+        else:
+            return 0
+        return 0 if held is None else fact.number
+
+    def _save(self, definition: Definition, seq: int) -> int:
+        if not definition.created_seq:
+            definition = replace(definition, created_seq=seq)
+        number = definition.number
+        self.keys[definition.key] = None
+        self.last_number = max(self.last_number, number)
+        held = self.held.get(number)
+        if held is None:
+            held = self.held[number] = Held(definition)
+            is_other = True
+        else:
+            is_other = self._change(held, definition, seq)
+        self._note(held)
+        return number if is_other else 0
+
+    def _note(self, held: Held) -> None:
+        """Note where a definition is found, whether it waits, and what it refers to."""
+        latest = held.latest
+        number = latest.number
+        self._by_id[latest.id] = self._by_key[latest.key] = number
+        if held.pending and latest.enabled:
+            self._waiting.setdefault(number)
+        else:
+            self._waiting.pop(number, None)
+        self._refer(number, frozenset(_keys_of(held)))
+
+    def _forget(self, latest: Definition) -> None:
+        self._by_id.pop(latest.id, None)
+        self._by_key.pop(latest.key, None)
+        self._waiting.pop(latest.number, None)
+        self._refer(latest.number, frozenset())
+        del self._refers[latest.number]
+
+    def _refer(self, number: int, keys: frozenset[str]) -> None:
+        was = self._refers.get(number, frozenset())
+        for key in was - keys:
+            del self._referring[key][number]
+            if not self._referring[key]:
+                del self._referring[key]
+        for key in keys - was:
+            self._referring.setdefault(key, {})[number] = None
+        self._refers[number] = keys
 
     def _change(self, held: Held, definition: Definition, seq: int) -> bool:
         moved = definition.version != held.latest.version
@@ -141,43 +185,53 @@ class Definitions:
 
     def specs(self) -> list[Spec]:
         """Return what to compile: every active version, and beside it the one that is to follow."""
-        specs = []
-        for number, held in self.held.items():
-            specs.append(self._spec_of(held.active or held.latest, number))
-            if held.active is not None and held.pending and held.latest.enabled:
-                specs.append(replace(self._spec_of(held.latest, number + SHADOW), key=""))
-        self._specs = {spec.number: self._specs[spec.number] for spec in specs}
-        return specs
+        return [spec for number in self.held for spec in self.specs_of(number).values() if spec is not None]
 
-    def _spec_of(self, definition: Definition, number: int) -> Spec:
-        known = self._specs.get(number)
-        if known is None or known[0] is not definition:
-            known = self._specs[number] = (definition, spec_of(definition, number))
-        return known[1]
+    def specs_of(self, number: int) -> dict[int, Spec | None]:
+        """Return what to compile of one definition, by number; None where there is nothing, or nothing any more."""
+        held = self.held.get(number)
+        specs: dict[int, Spec | None] = {number: None, number + SHADOW: None}
+        if held is not None:
+            specs[number] = spec_of(held.active or held.latest, number)
+            if held.active is not None and held.pending and held.latest.enabled:
+                specs[number + SHADOW] = replace(spec_of(held.latest, number + SHADOW), key="")
+        return specs
 
     def live(self) -> set[int]:
         """Return the numbers of the definitions whose changes are announced."""
-        return {n for n, held in self.held.items() if held.active is not None and held.active.enabled}
+        return {number for number in self.held if self.is_live(number)}
+
+    def is_live(self, number: int) -> bool:
+        """Tell whether a definition's changes are announced."""
+        held = self.held.get(number)
+        return held is not None and held.active is not None and held.active.enabled
 
     def waiting(self) -> list[Held]:
-        """Return those whose latest version waits for its past, in order of creation."""
-        return [held for held in self.held.values() if held.pending and held.latest.enabled]
+        """Return those whose latest version waits for its past, the longest first."""
+        return [self.held[number] for number in self._waiting]
+
+    def next_waiting(self) -> Held | None:
+        """Return the one that has waited for its past for the longest, or None."""
+        return next((self.held[number] for number in self._waiting), None)
+
+    def is_waiting(self, number: int | None = None) -> bool:
+        """Tell whether a definition's latest version, or that of any, waits for its past."""
+        return bool(self._waiting) if number is None else number in self._waiting
 
     def of(self, id_or_key: str) -> Held:
         """Return a living definition by id or key. Raises NotFoundError."""
-        for held in self.held.values():
-            if id_or_key in (held.latest.id, held.latest.key):
-                return held
-        raise NotFoundError("not_found", f"no audience or computed trait {id_or_key!r} in this space")
+        number = self._by_id.get(id_or_key) or self._by_key.get(id_or_key)
+        if number is None:
+            raise NotFoundError("not_found", f"no audience or computed trait {id_or_key!r} in this space")
+        return self.held[number]
 
     def referring_to(self, key: str) -> list[Definition]:
-        """Return the living definitions that refer to a key."""
-        return [held.latest for held in self.held.values() if key in self._keys_of(held)]
+        """Return the living definitions that refer to a key, in order of creation."""
+        return [self.held[number].latest for number in sorted(self._referring.get(key, ()))]
 
-    @staticmethod
-    def _keys_of(held: Held) -> set[str]:
-        versions = [held.latest] if held.active is None else [held.latest, held.active]
-        return {key for v in versions for key in references(tree_of(v.query, v.entity_type, v.kind))}
+    def _refers_to(self, key: str) -> list[str]:
+        number = self._by_key.get(key)
+        return [] if number is None else sorted(self._refers[number])
 
     # -- what is refused ---------------------------------------------------------------------------------------------
 
@@ -204,11 +258,14 @@ class Definitions:
         found = references(tree_of(query, entity_type, kind))
         if not found:  # what refers to nothing is in no cycle, however many there are to look through
             return
-        refers: dict[str, Any] = {held.latest.key: sorted(self._keys_of(held)) for held in self.held.values()}
-        refers[key] = found
-        cycle = cycle_of(key, refers)
+        cycle = cycle_of(key, lambda one: found if one == key else self._refers_to(one))
         if cycle is not None:
             raise InvalidError("cycle", f"this would create a cycle: {' -> '.join(cycle)}", field="definition.query")
+
+
+def _keys_of(held: Held) -> set[str]:
+    versions = [held.latest] if held.active is None else [held.latest, held.active]
+    return {key for one in versions for key in references(tree_of(one.query, one.entity_type, one.kind))}
 
 
 def bounds_of(definition: Definition) -> Bounds:

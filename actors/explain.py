@@ -164,7 +164,7 @@ def missing(op: str, value: Any, right: Any) -> str | None:
 def _evidence(case: _Case, entity: Entity, tree: Event, scope: Scope) -> dict[str, Any]:
     """Return a question's value, and the events that it rests on."""
     asked = evidence_question(tree, scope, case.bounds)
-    handlers = generate(asked.subscriptions, {})
+    handlers = generate(asked.subscriptions)
     states: dict[int, Any] = {}
     entries = _events(case, entity)
     for entry in entries:

@@ -47,7 +47,7 @@ def gather(
     progress: Progress = unheard,
 ) -> States:
     """Return the states of these questions over the log up to `until_seq`, by the profile that is who today."""
-    handlers = generate([s for one in asked for s in one.subscriptions], {})
+    handlers = generate(s for one in asked for s in one.subscriptions)
     states: States = {}
     for columns in log.scan_columns(handlers.keys(), 0, until_seq):
         named = [
@@ -233,12 +233,14 @@ class Hindsight:
         for scope in (USER, ACCOUNT):
             for leaf in self.program.scoped[scope]:
                 leaves.setdefault(leaf.rank, []).append(leaf)
-        for rank in range(1 + max([0, *leaves, *(node.rank for node in self.program.nodes.values())])):
+        nodes: dict[int, list[Node]] = {}
+        for node in self.program.by_rank():
+            nodes.setdefault(node.rank, []).append(node)
+        for rank in range(1 + max([0, *leaves, *nodes])):
             for leaf in leaves.get(rank, ()):
                 self._ask_leaf(leaf)
-            for node in self.program.nodes_by_rank:
-                if node.rank == rank:
-                    self._ask_node(node, has_ids)
+            for node in nodes.get(rank, ()):
+                self._ask_node(node, has_ids)
 
     def _gather_accounts(self) -> None:
         for user in self.users.values():

@@ -6,12 +6,13 @@ definitions are asked in order of rank, over all entities at once, so that nobod
 true. Effects are dated when they became true: a timer's at its due time, an event's at its receipt.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
-from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Spec
+from actors.conditions.program import ACCOUNT, USER, Program
 from actors.conditions.queries import CANNOT, FOREVER, Query
-from actors.deciding import KNOWN_ID_TYPES, Deciding, Load, nothing
+from actors.deciding import KNOWN_ID_TYPES, Load, nothing
+from actors.defining import Defining
 from actors.entities import Account, Entity, User, copied, shared
 from actors.gathering import Gathered
 from eventlog.entries import GROUP, IDENTIFY, SCREEN, AnyFact, Entered, Event, Exited, IdAdded, Merged, TraitComputed
@@ -24,7 +25,7 @@ LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to tr
 GATHER_SLICE: Final = 128  # users of an account whose states are joined before others get a turn
 
 
-class Partition(Deciding):
+class Partition(Defining):
     """The entity actors of a space and what decides for them."""
 
     def __init__(self, program: Program | None = None, *, load: Load = nothing) -> None:
@@ -229,10 +230,6 @@ class Partition(Deciding):
         yield from self._gathered()
         self._settle()
 
-    def _saying(self, account: Account) -> set[int]:
-        """Return the audiences an account is in that users look at."""
-        return {n for n in account.inside if n in self.program.nodes and self.program.says(self.program.nodes[n].key)}
-
     def _ask_all(self, entity: Entity) -> None:
         scope = ACCOUNT if entity.is_account else USER
         for leaf in self.program.scoped[scope]:
@@ -240,11 +237,6 @@ class Partition(Deciding):
         for node in self.program.nodes.values():
             if node.scope == scope and node.asked is not None:
                 self._push(entity, node)
-
-    def _ask_audience_readers(self, user: User) -> None:
-        for node in self.program.nodes.values():
-            if node.scope == ACCOUNT and node.asked is None:
-                self._ask_readers(user, USER, node.key)
 
     def _add_states(self, states: dict[int, Any], others: dict[int, Any]) -> None:
         """Add copies of all states of another entity."""
@@ -408,86 +400,7 @@ class Partition(Deciding):
                     self._ask_readers(entity, ACCOUNT if entity.is_account else USER, key)
         self._settle()
 
-    # -- definitions -------------------------------------------------------------------------------------------------
-
-    def set_definitions(
-        self, specs: Iterable[Spec], live: Iterable[int], everyone: Callable[[], Iterable[int]], seq: int = 0
-    ) -> list[Asked]:
-        """Put other definitions in place. `live` are announced; others only gather state.
-
-        `everyone` lists all entities; they are asked only where a key that others look at changes hands. Returns the
-        questions that are new, whose past is to be added.
-        """
-        self.cause_seq = seq
-        program = self.program
-        before, heard = dict.fromkeys(program.owners), self._heard_by_users()
-        known = _Known(program)
-        new = program.set_definitions(specs, seq)
-        self.live = set(live)
-        fresh = [leaf for scope in (USER, ACCOUNT) for leaf in program.scoped[scope] if leaf.index not in known.leaves]
-        gone = known.without(_Known(program))
-        if fresh or gone:
-            for active in self.entities.values():
-                gone.forget(active)
-                self._ask_new(active, fresh)
-        moved = {key for key in set(before) ^ set(program.owners) if self._is_read(key)}
-        newly_heard = self._heard_by_users() - heard
-        if moved or newly_heard:
-            for number in list(everyone()):
-                entity = self.find(number)
-                if entity is None:
-                    continue
-                if newly_heard and isinstance(entity, Account):
-                    self._tell_users(entity)
-                for key in moved:
-                    self._ask_readers_anew(entity, ACCOUNT if entity.is_account else USER, key)
-        self._settle()
-        return new
-
-    def _ask_readers_anew(self, entity: Entity, scope: Any, key: str) -> None:
-        """Ask all that looks at a key, also where the leaves tell of no change: those of an entity just loaded are new.
-
-        They were asked when it was loaded, by the definitions of now; what was decided before was decided by others.
-        """
-        program = self.program
-        for table in (program.by_trait, program.by_audience):
-            for leaf in table[scope].get(key, ()):
-                for node in leaf.nodes:
-                    self._push(entity, node)
-        self._ask_readers(entity, scope, key)
-
-    def _heard_by_users(self) -> set[int]:
-        """Return the numbers of the account audiences that users look at."""
-        return {
-            node.number
-            for node in self.program.nodes.values()
-            if node.scope == ACCOUNT and node.asked is None and node.key and self.program.says(node.key)
-        }
-
-    def _tell_users(self, account: Account) -> None:
-        """Let an account tell its users again what it is in."""
-        saying = self._saying(account)
-        for number in account.users:
-            user = self.user(number)
-            if user.accounts[account.number][3] != saying:
-                user.accounts[account.number][3] = set(saying)
-                self.changed.add(number)
-                self._ask_audience_readers(user)
-
-    def _is_read(self, key: str) -> bool:
-        program = self.program
-        tables = (program.by_trait, program.by_audience, program.traits_by_trait)
-        return any(key in table[scope] for table in tables for scope in (USER, ACCOUNT))
-
-    def _ask_new(self, entity: Entity, fresh: list[Leaf]) -> None:
-        """Set the bits of leaves that an entity has not been asked yet, without effects."""
-        scope = ACCOUNT if entity.is_account else USER
-        for leaf in fresh:
-            if leaf.scope == scope:
-                if leaf.holds(entity, self.now_ms):
-                    entity.bits |= leaf.mask
-                if leaf.due is not None:
-                    self._due(entity, leaf.index, leaf.due(entity, self.now_ms))
+    # -- backfills ---------------------------------------------------------------------------------------------------
 
     def add_history(self, entity: Entity, states: dict[int, Any]) -> None:
         """Add what a backfill found of an entity's past, to it and to its accounts; all, or LogError and nothing."""
@@ -502,17 +415,6 @@ class Partition(Deciding):
                 self._merge_state(account.a, index, state)
                 self.changed.add(account.number)
 
-    def ask(self, entity: Entity, node: Node) -> None:
-        """Queue all that a definition rests on, and itself, for an entity."""
-        for leaf in node.leaves:
-            if leaf.scope == (ACCOUNT if entity.is_account else USER):
-                self._push(entity, leaf)
-        if (node.scope == ACCOUNT) == entity.is_account:
-            self._push(entity, node)
-        if not entity.is_account:
-            for hidden in node.quantified:
-                self.ask(entity, hidden)
-
     def settle(self) -> None:
         """Ask everything queued."""
         self._settle()
@@ -524,54 +426,7 @@ class Partition(Deciding):
             self._end_absorbed()
         return bool(self._queue)
 
-    def leave_behind(self, node: Node, key: str, seq: int) -> None:
-        """Write a deleted definition's last values as custom traits (contract, section 4)."""
-        for number in sorted(self.members.pop(node.number, {})):
-            self.member_changes[node.number, number] = None
-            entity = self.find(number)
-            if entity is None:
-                continue
-            entity.write_trait(key, self.now_ms, seq, entity.values.pop(node.number, True))
-            entity.leave(node.number)
-            self.changed.add(number)
-        if node.asked is None:
-            self.program.left[key] = Left(node.scope == ACCOUNT, self.now_ms, seq, self.last_entity)
-
     def take_effects(self) -> list[AnyFact]:
         """Return the effects since the last call."""
         effects, self.effects = self.effects, []
         return effects
-
-
-class _Known:
-    """Which parts of a program entities hold something of."""
-
-    def __init__(self, program: Program) -> None:
-        self.leaves = {leaf.index for scope in (USER, ACCOUNT) for leaf in program.scoped[scope]}
-        self.questions = {asked.index for asked in program.asked.values()}
-        self.nodes = set(program.nodes)
-
-    def __bool__(self) -> bool:
-        """Tell whether there is anything."""
-        return bool(self.leaves or self.questions or self.nodes)
-
-    def without(self, others: "_Known") -> "_Known":
-        """Leave those out that others know too."""
-        self.leaves -= others.leaves
-        self.questions -= others.questions
-        self.nodes -= others.nodes
-        return self
-
-    def forget(self, entity: Entity) -> None:
-        """Drop what an entity holds of these parts, but its place in audiences, which is left behind."""
-        for index in self.questions:
-            entity.s.pop(index, None)
-            entity.a.pop(index, None)
-        if entity.dues:
-            for key in (*self.leaves, *(-number for number in self.nodes)):
-                entity.dues.pop(key, None)
-        for number in self.nodes:
-            if number < 0:
-                entity.leave(number)
-                if isinstance(entity, Account):
-                    entity.counts.pop(number, None)

@@ -320,7 +320,7 @@ class SpaceCore:
             partly = {asked[index].stable: partly for index, partly in self.partly.items()}
             changes = cut.changes(self.definitions_held, incomplete, partly, folded_seq)
             await self.log.store([changes, Changes(EFFECTS, folded_seq)])
-            if self.definitions_held.waiting():
+            if self.definitions_held.is_waiting():
                 self.touched.update(self.partition.changed)
             else:
                 self.touched.clear()
@@ -394,15 +394,18 @@ class SpaceCore:
             node = partition.program.nodes.get(fact.number)
             if node is not None and held.held[fact.number].active is not None:  # else it never had a value
                 partition.leave_behind(node, node.key, seq)
-        if not held.apply(fact, seq):
+        number = held.apply(fact, seq)
+        if not number:
             return
-        new = partition.set_definitions(held.specs(), held.live(), self.everyone, seq)
-        for asked in new:
+        live = {number: held.is_live(number)}
+        change, telling = partition.change_definitions(held.specs_of(number), live, self.everyone, seq)
+        for asked in change.questions:
             if any(subscription.after_seq < seq for subscription in asked.subscriptions):
                 self.incomplete[asked.index] = seq
-        used = {asked.index for asked in partition.program.asked.values()}
-        self.incomplete = {index: seq for index, seq in self.incomplete.items() if index in used}
-        self.partly = {index: partly for index, partly in self.partly.items() if index in used}
+        for asked in change.gone_questions:
+            self.incomplete.pop(asked.index, None)
+            self.partly.pop(asked.index, None)
+        yield from telling
         if isinstance(fact, DefinitionSwitched):
             yield from self.backfills.switch(fact.number, seq)
         elif isinstance(fact, DefinitionSaved):

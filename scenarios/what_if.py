@@ -312,7 +312,7 @@ def _closure(drafts: Iterable[Definition], by_key: Mapping[str, Definition]) -> 
         if one.key not in own:
             found[one.key] = one
     for key in own:
-        cycle = cycle_of(key, refers)
+        cycle = cycle_of(key, lambda one: refers.get(one, ()))
         if cycle is not None:
             raise InvalidError("cycle", f"these definitions refer to each other: {' -> '.join(cycle)}", field="query")
     return list(found.values())

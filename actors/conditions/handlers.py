@@ -3,11 +3,14 @@
 Generated code is what 50 conditions on one name cost least by (measured: closures 99,000 events/s, generated 342,000).
 A function takes (states, event_ms, seq, data, source, now_ms) and returns which of its subscriptions matched, as bits;
 `Handler.plan` turns those bits into the leaves and computed traits to look at.
+
+Thousands may listen to one name, and come and go one by one: they are compiled in pieces of bounded size, and no sooner
+than an event comes. Those who listen to any name are pieces that all names of a kind share.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from types import CodeType, MappingProxyType
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -16,12 +19,18 @@ from actors.conditions.compare import compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.values import at_path
 from actors.language.tree import And, Comparison, Condition, Context, Literal, Not, Or, Property
+from actors.language.walk import walk
 
 if TYPE_CHECKING:
     from actors.conditions.program import Leaf, Node
 
 CODE_MAX: Final = 2048  # ours: functions whose code is kept, of one to ten KB each
+PIECE_MAX: Final = 64  # subscriptions that are compiled as one function, in some milliseconds
+PLANS_MAX: Final = 1024  # ours: of a handler
 Field = Property | Context
+Run = Callable[..., int]
+AskedBy = dict[int, tuple[dict["Leaf", None], dict["Node", None]]]
+"""By question, the leaves and the computed traits that ask it."""
 _SYMBOLS: Final = {"greater_than": ">", "at_least": ">=", "less_than": "<", "at_most": "<=", "equals": "=="}
 
 
@@ -39,6 +48,7 @@ class Subscription(Struct, frozen=True):
     fields: tuple[Field, ...]
     as_tuple: bool
     observe: Callable[[Any, int, int, Any, int], Any]
+    looks_inside: bool  # at properties or context
 
 
 class Plan(Struct, frozen=True):
@@ -48,75 +58,212 @@ class Plan(Struct, frozen=True):
     later: "tuple[Leaf | Node, ...]"
 
 
+class _Listeners:
+    """The subscriptions of one (kind, name), compiled in pieces once events come: a change spoils at most two."""
+
+    __slots__ = ("_inside", "_places", "_runs", "subscriptions")
+
+    def __init__(self) -> None:
+        self.subscriptions: list[Subscription] = []
+        self._places: dict[int, set[int]] = {}  # of a question's
+        self._runs: list[Run | None] = []  # by piece, None: to be compiled
+        self._inside = 0  # how many look at properties or context
+
+    @property
+    def looks_inside(self) -> bool:
+        """Tell whether one looks at properties or context."""
+        return self._inside > 0
+
+    def add(self, subscription: Subscription) -> None:
+        """Let a subscription listen too."""
+        place = len(self.subscriptions)
+        self.subscriptions.append(subscription)
+        self._places.setdefault(subscription.asked, set()).add(place)
+        self._inside += subscription.looks_inside
+        if place % PIECE_MAX == 0:
+            self._runs.append(None)
+        self._runs[place // PIECE_MAX] = None
+
+    def drop(self, question: int) -> None:
+        """Let a question's subscriptions listen no more; the last ones take their places."""
+        for place in sorted(self._places.pop(question, ()), reverse=True):
+            self._inside -= self.subscriptions[place].looks_inside
+            last = self.subscriptions.pop()
+            end = len(self.subscriptions)
+            if place < end:
+                self.subscriptions[place] = last
+                places = self._places[last.asked]
+                places.discard(end)
+                places.add(place)
+                self._runs[place // PIECE_MAX] = None
+            self._runs[end // PIECE_MAX] = None
+            del self._runs[-(-end // PIECE_MAX) :]
+
+    def pieces(self) -> list[tuple[Run, int]]:
+        """Return the functions, each with how many subscriptions it is of."""
+        found = []
+        for number, run in enumerate(self._runs):
+            some = self.subscriptions[number * PIECE_MAX : (number + 1) * PIECE_MAX]
+            if run is None:
+                run = self._runs[number] = compiled(some)
+            found.append((run, len(some)))
+        return found
+
+
 class Handler:
-    """The generated function of one event name, and what follows from its answer."""
+    """What the events of one name are given to, and what follows from its answer; compiled when the first one comes."""
 
-    __slots__ = ("_plans", "_readers", "looks_inside", "run", "subscriptions")
+    __slots__ = ("_any", "_own", "_plans", "_readers", "looks_inside", "run")
 
-    def __init__(
-        self,
-        run: Callable[..., int],
-        looks_inside: bool,
-        subscriptions: list[Subscription],
-        readers: "dict[int, tuple[list[Leaf], list[Node]]]",
-    ) -> None:
-        self.run = run
-        self.looks_inside = looks_inside  # at properties or context; else the name and the time are enough
-        self.subscriptions = subscriptions
+    def __init__(self, own: _Listeners, of_any: _Listeners | None, readers: "AskedBy") -> None:
+        self._own = own
+        self._any = of_any
         self._readers = readers
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[int, Plan]
+        self.run: Run
+        self.looks_inside: bool  # at properties or context; else the name and the time are enough
+        self.renew()
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Return who listens, in the order of the bits of an answer."""
+        return [*self._own.subscriptions, *(self._any.subscriptions if self._any is not None else ())]
+
+    def renew(self) -> None:
+        """Take note that others listen."""
+        self.run = self._first_run
+        self.looks_inside = self._own.looks_inside or (self._any is not None and self._any.looks_inside)
+        self.replan()
+
+    def replan(self) -> None:
+        """Take note that something else is to be looked at after an event."""
+        self._plans = {}
+
+    def _first_run(self, *event: Any) -> int:
+        """Compile what has to be, and take an event."""
+        mine = self.subscriptions
+        if len(mine) <= PIECE_MAX:
+            self.run = compiled(mine) if self._any is not None and self._any.subscriptions else self._own.pieces()[0][0]
+        else:
+            self.run = _one_by_one(self._own.pieces() + (self._any.pieces() if self._any is not None else []))
+        return self.run(*event)
 
     def plan(self, matched: int) -> Plan:
         """Return what to look at when these subscriptions matched."""
         plan = self._plans.get(matched)
         if plan is None:
-            touched = dict.fromkeys(s.asked for bit, s in enumerate(self.subscriptions) if matched >> bit & 1)
+            mine = self.subscriptions
+            touched = dict.fromkeys(mine[bit].asked for bit in _bits(matched))
             leaves = dict.fromkeys(leaf for index in touched for leaf in self._readers[index][0])
             nodes = dict.fromkeys(node for index in touched for node in self._readers[index][1])
             plan = Plan(
                 tuple(leaf for leaf in leaves if leaf.rank == 0),
                 (*(leaf for leaf in leaves if leaf.rank > 0), *nodes),
             )
-            if len(self._plans) < 1024:
+            if len(self._plans) < PLANS_MAX:
                 self._plans[matched] = plan
         return plan
 
 
-def generate(
-    subscriptions: Iterable[Subscription],
-    readers: "dict[int, tuple[list[Leaf], list[Node]]]",
-    before: Mapping[tuple[int, str | None], Handler] = MappingProxyType({}),
-) -> dict[tuple[int, str | None], Handler]:
-    """Return a handler for each (kind, name) that is subscribed to; a name of None stands for all other names.
+def _bits(number: int) -> Iterator[int]:
+    """Yield the places of the bits that are set; a digit at a time, for there may be thousands."""
+    for place, digit in enumerate(number.to_bytes(-(-number.bit_length() // 8), "little")):
+        if digit:
+            for bit in range(8):
+                if digit >> bit & 1:
+                    yield place * 8 + bit
 
-    The function of one of those `before` is used again where it is of the same subscriptions.
-    """
-    places: dict[tuple[int, str | None], list[tuple[int, Subscription]]] = {}
-    for place, subscription in enumerate(subscriptions):
+
+def _one_by_one(pieces: Iterable[tuple[Run, int]]) -> Run:
+    """Return the function that gives an event to each of these."""
+    runs = []
+    shift = 0
+    for piece, count in pieces:
+        runs.append((piece, shift))
+        shift += count
+
+    def run(s: Any, ts: int, seq: int, d: Any, src: str, now: int, /) -> int:
+        matched = 0
+        for piece, shift in runs:
+            found = piece(s, ts, seq, d, src, now)
+            if found:
+                matched |= found << shift
+        return matched
+
+    return run
+
+
+class Handlers(dict[tuple[int, str | None], Handler]):
+    """The handlers of one scope by (kind, name); a name of None stands for all other names."""
+
+    def __init__(self, readers: "AskedBy") -> None:
+        super().__init__()
+        self._readers = readers
+        self._listeners: dict[tuple[int, str | None], _Listeners] = {}
+
+    def add(self, subscription: Subscription) -> None:
+        """Let a subscription listen."""
+        name = subscription.name
         for kind in subscription.kinds:
-            places.setdefault((kind, subscription.name), []).append((place, subscription))
-    handlers = {}
-    for (kind, name), own in places.items():
-        of_any = places.get((kind, None), []) if name is not None else []
-        mine = [subscription for _, subscription in sorted(own + of_any, key=_place)]
-        old = before.get((kind, name))
-        if old is not None and list(map(id, old.subscriptions)) == list(map(id, mine)):
-            handlers[kind, name] = Handler(old.run, old.looks_inside, mine, readers)
-            continue
-        writer = _Writer()
-        run = writer.function(mine)
-        handlers[kind, name] = Handler(run, bool(writer.loads), mine, readers)
+            own = self._listeners_of(kind, name)
+            own.add(subscription)
+            if (kind, name) not in self:
+                of_any = None if name is None else self._listeners_of(kind, None)
+                self[kind, name] = Handler(own, of_any, self._readers)
+            for handler in self._of(kind, name):
+                handler.renew()
+
+    def drop(self, question: int, subscriptions: Iterable[Subscription]) -> None:
+        """Let a question, whose subscriptions these are, listen no more."""
+        for kind, name in dict.fromkeys((kind, one.name) for one in subscriptions for kind in one.kinds):
+            own = self._listeners[kind, name]
+            own.drop(question)
+            for handler in self._of(kind, name):
+                handler.renew()
+            if not own.subscriptions:
+                self.pop((kind, name), None)
+                if name is not None:
+                    del self._listeners[kind, name]
+
+    def replan(self, subscriptions: Iterable[Subscription]) -> None:
+        """Take note that something else is to be looked at when one of these has matched."""
+        for subscription in subscriptions:
+            for kind in subscription.kinds:
+                for handler in self._of(kind, subscription.name):
+                    handler.replan()
+
+    def _listeners_of(self, kind: int, name: str | None) -> _Listeners:
+        return self._listeners.setdefault((kind, name), _Listeners())
+
+    def _of(self, kind: int, name: str | None) -> list[Handler]:
+        """Return the handlers in which listeners to a name are; those to any name are in all."""
+        if name is not None:
+            return [self[kind, name]] if (kind, name) in self else []
+        return [handler for (its_kind, _), handler in self.items() if its_kind == kind]
+
+
+def generate(subscriptions: Iterable[Subscription]) -> Handlers:
+    """Return handlers for these subscriptions, to be run alone: nobody is told what to look at."""
+    handlers = Handlers({})
+    for subscription in subscriptions:
+        handlers.add(subscription)
     return handlers
 
 
-def _place(placed: tuple[int, Subscription]) -> int:
-    return placed[0]
+def looks_inside(conditions: Iterable[Condition], fields: Sequence[Field]) -> bool:
+    """Tell whether conditions or fields look at an event's properties or context."""
+    return bool(fields) or any(isinstance(part, Property | Context) for one in conditions for part in walk(one))
 
 
 @lru_cache(maxsize=CODE_MAX)
 def _compiled(source: str) -> CodeType:
     """Return a function's code. Constants stand in it by name, so questions asked again and again share it."""
     return compile(source, "<handler>", "exec")
+
+
+def compiled(subscriptions: Sequence[Subscription]) -> Run:
+    """Return the function that gives an event to these subscriptions, and tells by bits which of them matched."""
+    return _Writer().function(subscriptions)
 
 
 class _Writer:
@@ -127,7 +274,7 @@ class _Writer:
         self.loads: dict[Field, str] = {}
         self.tests: dict[tuple[str, str], str] = {}
 
-    def function(self, subscriptions: list[Subscription]) -> Callable[..., int]:
+    def function(self, subscriptions: Sequence[Subscription]) -> Run:
         body: list[str] = []
         for bit, subscription in enumerate(subscriptions):
             body += self._subscription(bit, subscription)
@@ -136,7 +283,7 @@ class _Writer:
         lines += [f"    {name} = {self._load(field)}" for field, name in self.loads.items()]
         source = "\n".join([*lines, *body, "    return t"])
         exec(_compiled(source), self.names)  # noqa: S102 - of our own making
-        run: Callable[..., int] = self.names["run"]
+        run: Run = self.names["run"]
         return run
 
     def _load(self, field: Field) -> str:

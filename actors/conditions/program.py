@@ -7,11 +7,14 @@ tests all filters and updates the states that match. A definition is a boolean f
 when one of its leaves flips. Definitions that refer to others have a higher *rank* and follow them within the same
 entry.
 
+A change of one definition costs what that definition is made of, however many there are: parts say who uses them
+(`readers`), and what nobody uses goes.
+
 Two scopes: questions of users, and those an ACCOUNTS definition asks, outside quantifiers, of all events of all the
 account's users. A quantified condition becomes a hidden user definition whose flips the account counts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -24,9 +27,10 @@ from actors.conditions.chains import Stream, is_dynamic
 from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel
-from actors.conditions.handlers import Handler, Subscription, generate
+from actors.conditions.handlers import Handler, Subscription, looks_inside
 from actors.conditions.leaves import cap_of, due_of, is_rising, quantifier, simple_due, simple_holds
 from actors.conditions.queries import Entity, Query, Records, static_query
+from actors.conditions.readers import ACCOUNT, USER, Readers, Scope, keys_of
 from actors.language.tree import (
     And,
     Audience,
@@ -46,10 +50,6 @@ from actors.language.tree import (
     Value,
 )
 from eventlog.entries import PAGE, SCREEN, TRACK
-
-Scope = OneOf["user", "account"]
-USER: Final[Scope] = "user"
-ACCOUNT: Final[Scope] = "account"
 
 TRUTHS_CACHED_MAX: Final = 16_384  # ours: definitions whose function is kept ready, about 1 KB each
 _CALLS: Final = {"track": (TRACK,), "page": (PAGE,), "screen": (SCREEN,), "any": (TRACK, PAGE, SCREEN)}
@@ -87,11 +87,12 @@ class Left(Struct, frozen=True):
 class Asked:
     """A query with where its state lives and what it is subscribed to. `stable` names it in snapshots."""
 
-    __slots__ = ("index", "query", "scope", "stable", "subscriptions")
+    __slots__ = ("identity", "index", "query", "scope", "stable", "subscriptions")
 
-    def __init__(self, index: int, identity: str, scope: Scope, query: Query) -> None:
+    def __init__(self, index: int, identity: str, born: int | None, scope: Scope, query: Query) -> None:
         self.index = index
-        self.stable = stable_number(identity)
+        self.identity = identity  # equal for equal questions; begun elsewhere in the log they are others in snapshots
+        self.stable = stable_number(identity if born is None else f"{born} {identity}")
         self.scope = scope
         self.query = query
         self.subscriptions: list[Subscription] = []
@@ -106,6 +107,7 @@ class Leaf:
         "due",
         "hidden",
         "holds",
+        "identity",
         "index",
         "mask",
         "nodes",
@@ -116,8 +118,9 @@ class Leaf:
         "traits",
     )
 
-    def __init__(self, index: int, scope: Scope) -> None:
+    def __init__(self, index: int, identity: str, scope: Scope) -> None:
         self.index = index
+        self.identity = identity
         self.mask = 1 << index
         self.scope = scope
         self.hidden: Node | None = None  # what a quantifier counts
@@ -129,7 +132,7 @@ class Leaf:
         self.audiences: list[str] = []
         self.holds: Callable[[Any, int], bool] = _never
         self.due: Callable[[Any, int], int | None] | None = None  # None: time alone never changes it
-        self.nodes: tuple[Node, ...] = ()
+        self.nodes: dict[Node, None] = {}  # the definitions that it is a part of
 
 
 class Node:
@@ -138,6 +141,7 @@ class Node:
     __slots__ = (
         "asked",
         "hidden",
+        "identity",
         "key",
         "leaves",
         "number",
@@ -149,8 +153,9 @@ class Node:
         "truth",
     )
 
-    def __init__(self, number: int, scope: Scope, spec: Spec | None) -> None:
+    def __init__(self, number: int, scope: Scope, spec: Spec | None, identity: str = "") -> None:
         self.number = number  # of the definition; hidden ones are negative
+        self.identity = identity  # of a hidden one
         self.scope = scope
         self.spec = spec
         self.key = spec.key if spec else ""
@@ -161,6 +166,26 @@ class Node:
         self.asked: Asked | None = None  # a computed trait's value
         self.present: Asked | None = None  # and what tells that it is there; None: a state is enough
         self.quantified: list[Node] = []  # account definitions: the hidden ones they count
+
+    def questions(self) -> list[Asked]:
+        """Return what a computed trait asks by itself, not through leaves."""
+        return [asked for asked in dict.fromkeys((self.asked, self.present)) if asked is not None]
+
+
+class Change:
+    """What came and went with a change of the definitions."""
+
+    __slots__ = ("came", "gone", "gone_leaves", "gone_questions", "leaves", "moved", "newly_heard", "questions")
+
+    def __init__(self) -> None:
+        self.came: list[Node] = []  # what is compiled anew, hidden conditions too
+        self.gone: list[Node] = []  # what is no more, also where another has taken its number
+        self.leaves: list[Leaf] = []  # new ones
+        self.gone_leaves: list[Leaf] = []
+        self.questions: list[Asked] = []  # that nobody asked before
+        self.gone_questions: list[Asked] = []
+        self.moved: set[str] = set()  # keys that have an owner now and had none, or the other way round
+        self.newly_heard: set[int] = set()  # account audiences that users begin to look at
 
 
 def _never(_entity: Any, _now_ms: int) -> bool:
@@ -177,88 +202,141 @@ def stable_number(identity: str) -> int:
     return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()) >> 2
 
 
+def _born_as(hidden: Node) -> str:
+    """Return under which name it is kept where in the log a hidden condition began."""
+    return f"hidden {hidden.identity}"
+
+
 @lru_cache(TRUTHS_CACHED_MAX)
 def _truth_of(source: str) -> Callable[[int], bool]:
-    """Return what tells the truth from a profile's bits. Each change of a definition asks for those of all others."""
+    """Return what tells the truth from a profile's bits."""
     truth: Callable[[int], bool] = eval(f"lambda b: bool({source})", {"bool": bool})  # noqa: S307 - of our own making
     return truth
 
 
-class Program:
+class Program(Readers):
     """All definitions of a space, compiled. Indexes of queries and leaves are never reused while it lives."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.nodes: dict[int, Node] = {}  # by number, hidden ones too
-        self.owners: dict[str, Node] = {}  # by key
         self.left: dict[str, Left] = {}  # by key of a deleted audience
         self.asked: dict[str, Asked] = {}
         self.leaves: dict[str, Leaf] = {}
         self.by_index: list[Leaf] = []
         self.asked_by_index: list[Asked] = []
         self.hidden: dict[str, Node] = {}
-        self.by_hidden: dict[int, list[Leaf]] = {}  # the leaves that count a hidden condition
         self.by_stable: dict[int, Asked] = {}
-        self.scoped: dict[Scope, list[Leaf]] = {USER: [], ACCOUNT: []}  # the leaves in use, by rank
-        self.nodes_by_rank: list[Node] = []
-        self.by_ids: list[Node] = []  # those of users that count a profile only if it has certain ids
-        self.handlers: dict[Scope, dict[tuple[int, str | None], Handler]] = {USER: {}, ACCOUNT: {}}
-        self.by_trait: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
-        self.by_audience: dict[Scope, dict[str, list[Leaf]]] = {USER: {}, ACCOUNT: {}}
-        self.traits_by_trait: dict[Scope, dict[str, list[Node]]] = {USER: {}, ACCOUNT: {}}
         self.born: dict[str, int] = {}  # identity of a question -> where in the log it began to be kept
         self.seq = 0
         self.version = 0
+        self._change = Change()
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def set_definitions(self, specs: Iterable[Spec], seq: int = 0) -> list["Asked"]:
-        """Compile these definitions instead of those there were; shared parts keep their indexes and states.
-
-        Returns the questions that nobody asked before: `seq` is where in the log they begin to be kept.
-        """
-        first_new = len(self.asked_by_index)
-        self.seq = seq
-        self.nodes = {}
-        self.hidden = {}
-        for leaf in self.leaves.values():
-            leaf.nodes = ()
-        for spec in specs:
-            self._define(spec)
-        self.owners.clear()
-        self.owners.update((node.key, node) for node in self.nodes.values() if node.key)
-        self._forget_unused()
-        self._rank()
-        self._subscribe()
-        self.version += 1
-        return [asked for asked in self.asked_by_index[first_new:] if asked.stable in self.by_stable]
-
-    def _forget_unused(self) -> None:
-        """Drop what no definition asks any more: asked again, it begins anew, whatever entities still hold."""
-        self.leaves = {identity: leaf for identity, leaf in self.leaves.items() if leaf.nodes}
-        used = {asked.index for leaf in self.leaves.values() for asked in leaf.asked}
-        for node in self.nodes.values():
-            used.update(asked.index for asked in (node.asked, node.present) if asked is not None)
-        self.asked = {identity: asked for identity, asked in self.asked.items() if asked.index in used}
-        kept = [*self.asked, *(f"hidden {identity}" for identity in self.hidden)]
+    def set_definitions(self, specs: Iterable[Spec], seq: int = 0) -> Change:
+        """Compile these definitions instead of those there were; see `change`."""
+        wanted = {spec.number: spec for spec in specs}
+        changes: dict[int, Spec | None] = {
+            number: None for number, node in self.nodes.items() if not node.hidden and number not in wanted
+        }
+        changes.update(wanted)
+        change = self.change(changes, seq)
+        # A start is told where questions began to be kept; of those that nobody asks any more it keeps nothing.
+        kept = (*self.asked, *map(_born_as, self.hidden.values()))
         self.born = {identity: self.born[identity] for identity in kept}
-        self.by_stable = {asked.stable: asked for asked in self.asked.values()}
+        return change
+
+    def change(self, specs: Mapping[int, Spec | None], seq: int = 0) -> Change:
+        """Compile these definitions, by number, instead of those of the same numbers; None takes one out.
+
+        What a definition shares with others, and with what it was, keeps its index and state; what is dropped and asked
+        again later begins anew, whatever entities still hold of it. `seq` is where in the log new questions begin to
+        be kept.
+        """
+        self.seq = seq
+        change = self._change = Change()
+        specs = {number: spec for number, spec in specs.items() if spec is None or not self._is_there(spec)}
+        old = [self.nodes[number] for number in specs if number in self.nodes]
+        keys = {node.key for node in old} | {spec.key for spec in specs.values() if spec is not None}
+        owned = keys & self.owners.keys()
+        first_leaf, first_question = len(self.by_index), len(self.asked_by_index)
+        for number, spec in specs.items():
+            if spec is None:
+                self.nodes.pop(number, None)
+            else:
+                self._define(spec)
+        for node in old:
+            self._release(node)
+        change.leaves = self.by_index[first_leaf:]
+        change.questions = self.asked_by_index[first_question:]
+        change.moved = owned ^ (keys & self.owners.keys())
+        self._rank(change.came, change.moved)
+        looked_at = {key for leaf in (*change.leaves, *change.gone_leaves) for key in (*leaf.traits, *leaf.audiences)}
+        for node in (*change.came, *change.gone):
+            looked_at.update(key for asked in node.questions() for key in keys_of(asked))
+        change.newly_heard = self._hear((keys | looked_at) - {""})
+        self.version += 1
+        return change
+
+    def _is_there(self, spec: Spec) -> bool:
+        node = self.nodes.get(spec.number)
+        return node is not None and node.spec == spec
+
+    def _release(self, node: Node) -> None:
+        """Take a definition that is no more out of what it was made of, and drop what nobody uses any more."""
+        self._change.gone.append(node)
+        self._drop_node(node)
+        for leaf in node.leaves:
+            leaf.nodes.pop(node, None)
+            if not leaf.nodes:
+                self._forget_leaf(leaf)
+        self._forget_unasked(node.questions())
+
+    def _forget_leaf(self, leaf: Leaf) -> None:
+        self._change.gone_leaves.append(leaf)
+        self._drop_leaf(leaf)
+        del self.leaves[leaf.identity]
+        self._forget_unasked(dict.fromkeys(leaf.asked))
+        hidden = leaf.hidden
+        if hidden is not None and hidden.number not in self.by_hidden:
+            del self.nodes[hidden.number]
+            del self.hidden[hidden.identity]
+            del self.born[_born_as(hidden)]
+            self._release(hidden)
+
+    def _forget_unasked(self, questions: Iterable[Asked]) -> None:
+        """Drop those of these questions that nobody asks any more."""
+        for asked in questions:
+            if any(self.by_question[asked.index]):
+                continue
+            self._change.gone_questions.append(asked)
+            self._drop_question(asked)
+            del self.asked[asked.identity]
+            del self.by_stable[asked.stable]
+            del self.born[asked.identity]
 
     def _define(self, spec: Spec) -> None:
         node = Node(spec.number, spec.scope, spec)
+        before = self.nodes.get(spec.number)
+        if before is not None:
+            node.rank = before.rank  # who looks at its key reckons with that, until it changes
         self.nodes[spec.number] = node
+        self._change.came.append(node)
         if isinstance(spec.tree, Event):
             node.asked = self._ask(spec.tree, spec.scope, spec.bounds, None)
             if spec.tree.windows or spec.tree.expires_after_ms is not None or node.asked.query.dynamic:
                 bare = msgspec.structs.replace(spec.tree, windows=(), expires_after_ms=None, reducer=Reducer("count"))
                 node.present = self._ask(bare, spec.scope, spec.bounds, None)
-            return
-        self._expression(node, spec.tree, spec.scope, spec.bounds)
+        else:
+            self._expression(node, spec.tree, spec.scope, spec.bounds)
+        self._add_node(node)
 
     def _expression(self, node: Node, tree: Condition, scope: Scope, bounds: Bounds) -> None:
         source = self._boolean(node, tree, scope, bounds)
         node.truth = _truth_of(source)
         for leaf in node.leaves:
-            leaf.nodes = (*leaf.nodes, node)
+            leaf.nodes[node] = None
 
     def _boolean(self, node: Node, tree: Condition, scope: Scope, bounds: Bounds) -> str:
         if isinstance(tree, And | Or):
@@ -278,7 +356,7 @@ class Program:
         identity = identity_of(scope, bounds, tree)
         leaf = self.leaves.get(identity)
         if leaf is None:
-            leaf = Leaf(len(self.by_index), scope)
+            leaf = Leaf(len(self.by_index), identity, scope)
             self.by_index.append(leaf)
             self.leaves[identity] = leaf
             if isinstance(tree, Comparison):
@@ -287,9 +365,10 @@ class Program:
                 key = tree.key
                 leaf.audiences.append(key)
                 leaf.holds = lambda entity, now_ms: entity.in_audience(key)
-        if hidden is not None and isinstance(tree, Users):
-            leaf.hidden = hidden
-            leaf.holds = quantifier(tree.quantifier, hidden.number)
+            elif hidden is not None:
+                leaf.hidden = hidden
+                leaf.holds = quantifier(tree.quantifier, hidden.number)
+            self._add_leaf(leaf)
         return leaf
 
     def _quantified(self, tree: Users, bounds: Bounds) -> Node:
@@ -298,9 +377,10 @@ class Program:
         if node is None:
             # Forgotten and asked again it is another: counts of the first may still lie in snapshots.
             born = self.born.setdefault(f"hidden {identity}", self.seq)
-            node = Node(-1 - stable_number(f"{born} {identity}"), USER, None)
+            node = Node(-1 - stable_number(f"{born} {identity}"), USER, None, identity)
             self.hidden[identity] = node
             self.nodes[node.number] = node
+            self._change.came.append(node)
             self._expression(node, tree.of, USER, bounds)
         return node
 
@@ -356,109 +436,24 @@ class Program:
         if asked is None:
             query = Funnel(event) if dynamic else static_query(event, cap)
             born = self.born.setdefault(identity, self.seq)
-            asked = Asked(len(self.asked_by_index), f"{born} {identity}", scope, query)
+            asked = Asked(len(self.asked_by_index), identity, born, scope, query)
             self.asked_by_index.append(asked)
             self.by_stable[asked.stable] = asked
             self.asked[identity] = asked
             streams = query.streams if isinstance(query, Funnel) else [_plain_stream(event)]
             asked.subscriptions = [_subscription(asked, stream, bounds) for stream in streams]
+            self._add_question(asked)
         return asked
 
-    # -- order -------------------------------------------------------------------------------------------------------
+    # -- looking up --------------------------------------------------------------------------------------------------
 
-    def _rank(self) -> None:
-        """Give every leaf and definition its rank: above all it refers to. Cycles were refused before."""
-        ranks: dict[int, int] = {}
-
-        def rank_of(node: Node) -> int:
-            if node.number not in ranks:
-                ranks[node.number] = 0  # a cycle would end here
-                below = [rank_of(other) for other in self._below(node)]
-                ranks[node.number] = 1 + max(below) if below else 0
-                node.rank = ranks[node.number]
-            return ranks[node.number]
-
-        for node in self.nodes.values():
-            rank_of(node)
-        for leaf in self.by_index:
-            refers = [self.owners[key].rank for key in (*leaf.traits, *leaf.audiences) if key in self.owners]
-            if leaf.hidden is not None:
-                refers.append(leaf.hidden.rank)
-            leaf.rank = 1 + max(refers) if refers else 0
-        for node in self.nodes.values():
-            node.rank = max([node.rank, *(leaf.rank for leaf in node.leaves)])
-        self.nodes_by_rank = sorted(self.nodes.values(), key=lambda node: (node.rank, node.number))
-        self.by_ids = [
-            node
-            for node in self.nodes_by_rank
-            if node.spec is not None
-            and node.scope == USER
-            and (not node.spec.anonymous if node.asked is not None else node.spec.id_types is not None)
-        ]
-        used = sorted((leaf for leaf in self.by_index if leaf.nodes), key=lambda leaf: leaf.rank)
-        self.scoped = {scope: [leaf for leaf in used if leaf.scope == scope] for scope in (USER, ACCOUNT)}
-        self.by_hidden = {}
-        for leaf in used:
-            if leaf.hidden is not None:
-                self.by_hidden.setdefault(leaf.hidden.number, []).append(leaf)
-
-    def _below(self, node: Node) -> list[Node]:
-        keys = [key for leaf in node.leaves for key in (*leaf.traits, *leaf.audiences)]
-        for asked in filter(None, (node.asked, node.present)):
-            if isinstance(asked.query, Funnel):
-                keys += [path[0] for path in asked.query.traits] + asked.query.audiences
-        return [self.owners[key] for key in keys if key in self.owners] + node.quantified
-
-    # -- events ------------------------------------------------------------------------------------------------------
-
-    def _subscribe(self) -> None:
-        """Generate the functions that events are given to, for what the definitions still look at."""
-        used: dict[int, Asked] = {}
-        for node in self.nodes.values():
-            for leaf in node.leaves:
-                used.update((asked.index, asked) for asked in leaf.asked)
-            used.update((asked.index, asked) for asked in (node.asked, node.present) if asked)
-        readers: dict[int, tuple[list[Leaf], list[Node]]] = {index: ([], []) for index in used}
-        for leaf in self.by_index:
-            if leaf.nodes:
-                for asked in leaf.asked:
-                    readers[asked.index][0].append(leaf)
-        for node in self.nodes.values():
-            for asked in filter(None, (node.asked, node.present)):
-                if node not in readers[asked.index][1]:
-                    readers[asked.index][1].append(node)
-        for scope in (USER, ACCOUNT):
-            subscriptions = [s for asked in used.values() if asked.scope == scope for s in asked.subscriptions]
-            self.handlers[scope] = generate(subscriptions, readers, self.handlers[scope])
-            self.by_trait[scope] = {}
-            self.by_audience[scope] = {}
-            self.traits_by_trait[scope] = {}
-        for leaf in self.by_index:
-            if leaf.nodes:
-                for key in dict.fromkeys(leaf.traits):
-                    self.by_trait[leaf.scope].setdefault(key, []).append(leaf)
-                for key in dict.fromkeys(leaf.audiences):
-                    self.by_audience[leaf.scope].setdefault(key, []).append(leaf)
-        self._trait_readers()
-
-    def _trait_readers(self) -> None:
-        """Note which computed traits look at other traits and audiences (inside `where`)."""
-        for node in self.nodes.values():
-            for asked in filter(None, (node.asked, node.present)):
-                if isinstance(asked.query, Funnel):
-                    keys = [path[0] for path in asked.query.traits] + asked.query.audiences
-                    for key in dict.fromkeys(keys):
-                        readers = self.traits_by_trait[node.scope].setdefault(key, [])
-                        if node not in readers:
-                            readers.append(node)
-
-    def says(self, key: str) -> bool:
-        """Tell whether users look at this account audience."""
-        return key in self.by_audience[USER] or key in self.by_trait[USER] or key in self.traits_by_trait[USER]
+    def by_rank(self) -> list[Node]:
+        """Return all definitions, each after those it refers to."""
+        return sorted(self.nodes.values(), key=lambda node: (node.rank, node.number))
 
     def names(self) -> set[tuple[int, str | None]]:
         """Return the (kind, name) of the events that any definition looks at; a name of None is any."""
-        return {name for scope in (USER, ACCOUNT) for name in self.handlers[scope]}
+        return {*self.handlers[USER], *self.handlers[ACCOUNT]}
 
     def handler(self, scope: Scope, kind: int, name: str) -> Handler | None:
         """Return what an event is given to, if anything looks at it."""
@@ -466,13 +461,13 @@ class Program:
         return handlers.get((kind, name)) or handlers.get((kind, None))
 
 
-def cycle_of(key: str, refers: dict[str, Sequence[str]]) -> list[str] | None:
+def cycle_of(key: str, refers_to: Callable[[str], Iterable[str]]) -> list[str] | None:
     """Return the cycle through `key` in who refers to whom, spelled out, or None."""
     stack = [(key, [key])]
     seen = set()
     while stack:
         at, path = stack.pop()
-        for target in refers.get(at, ()):
+        for target in refers_to(at):
             if target == key:
                 return [*path, key]
             if target not in seen:
@@ -484,7 +479,7 @@ def cycle_of(key: str, refers: dict[str, Sequence[str]]) -> list[str] | None:
 def evidence_question(event: Event, scope: Scope, bounds: Bounds) -> Asked:
     """Return a question that keeps every event it rests on, for explaining; it has index 0."""
     query: Query = Funnel(event) if is_dynamic(event) else Records(event)
-    asked = Asked(0, identity_of(scope, bounds, event, "evidence"), scope, query)
+    asked = Asked(0, identity_of(scope, bounds, event, "evidence"), None, scope, query)
     streams = query.streams if isinstance(query, Funnel) else [_plain_stream(event)]
     asked.subscriptions = [_subscription(asked, stream, bounds) for stream in streams]
     return asked
@@ -526,7 +521,8 @@ def _subscription(asked: Asked, stream: Stream, bounds: Bounds) -> Subscription:
         fields=fields,
         as_tuple=isinstance(query, Funnel),
         observe=observe,
+        looks_inside=looks_inside(stream.static, fields),
     )
 
 
-__all__ = ["ACCOUNT", "USER", "Bounds", "Entity", "Leaf", "Node", "Program", "Spec"]
+__all__ = ["ACCOUNT", "USER", "Bounds", "Change", "Entity", "Leaf", "Node", "Program", "Scope", "Spec"]

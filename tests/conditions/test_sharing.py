@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from actors.conditions.handlers import Handler
 from actors.conditions.program import USER, Program, Spec
 from actors.language import parse
 from eventlog.entries import TRACK
@@ -57,18 +58,27 @@ def test_a_handler_is_made_anew_only_where_other_questions_listen() -> None:
     audiences = [f"event('{name}').count() >= {n}" for n, name in enumerate("AAB", 1)]
     specs = [Spec(n, f"k{n}", "audience", USER, parse(query)) for n, query in enumerate(audiences, 1)]
     program.set_definitions(specs[:2])
-    before = {name: program.handler(USER, TRACK, name) for name in "AB"}
+    assert program.handler(USER, TRACK, "B") is None
+    heard(program, "A")
+    run = handler_of(program, "A").run
     program.set_definitions(specs)
-    after = {name: program.handler(USER, TRACK, name) for name in "AB"}
-    assert before["B"] is None
-    assert before["A"] is not None
-    assert after["A"] is not None
-    assert after["B"] is not None
-    assert after["A"].run is before["A"].run
+    assert heard(program, "A") == heard(program, "B") == ["1"]
+    assert handler_of(program, "A").run is run
     program.set_definitions([specs[0], Spec(4, "k4", "audience", USER, parse("event('A').sum(property('x')) > 1"))])
-    changed = program.handler(USER, TRACK, "A")
-    assert changed is not None
-    assert changed.run is not before["A"].run
+    assert handler_of(program, "A").run is not run
+    assert heard(program, "A") == ["1", "[2, 0, 1]"]
+    assert program.handler(USER, TRACK, "B") is None
+
+
+def handler_of(program: Program, name: str) -> Handler:
+    """Return what the track calls of a name are given to."""
+    found = program.handler(USER, TRACK, name)
+    assert found is not None
+    return found
+
+
+def heard(program: Program, name: str) -> list[str]:
+    """Return the states that a track call leaves."""
     states: dict[int, Any] = {}
-    changed.run(states, 1, 1, EventData(properties={"x": 2}), "s", 1)
-    assert sorted(map(str, states.values())) == ["1", "[2, 0, 1]"]
+    handler_of(program, name).run(states, 1, 1, EventData(properties={"x": 2}), "s", 1)
+    return sorted(map(str, states.values()))

@@ -1,0 +1,92 @@
+"""Definitions come and go among people in memory: each holds what it would hold if it had been loaded after all that.
+
+An entity hears of a change only what came and went; here it is held against one whose leaves are all asked anew.
+"""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.conditions.program import ACCOUNT, USER
+from tests.partition.stage import Stage, accounts, audience, trait
+from tests.partition.test_agrees import POOL, perform, steps
+
+BY_KEY = {one.key: one for one in POOL}
+MORE = (
+    accounts("b2", "ANY (trait('t') = 'a')"),
+    audience("twice", "event('A').count() >= 2 AND event('A').count() >= 1"),
+    audience("no_a", "NOT event('A').within(3 seconds).count() >= 1 AND trait('twice') = false"),
+    audience("dated", "NOT trait('t').within_last(2 seconds) OR event('B').count() < 2"),
+    trait("first_x", "event('A').first(property('x'))"),
+    trait("lately_b", "event('B').within(2 seconds).count()"),
+)
+DEFINED = (*POOL, *MORE)
+turns = st.lists(
+    st.tuples(st.just("define"), st.sampled_from(range(len(DEFINED))))
+    | st.tuples(st.just("delete"), st.integers(0, 7))
+    | steps.map(lambda some: ("steps", some[:3])),
+    min_size=4,
+    max_size=16,
+)
+
+
+def check_entities(stage: Stage) -> None:
+    """Hold everybody in memory against what they would be asked anew."""
+    partition = stage.partition
+    program = partition.program
+    leaves = {leaf.index for leaf in program.leaves.values()}
+    questions = {asked.index for asked in program.asked.values()}
+    for entity in partition.entities.values():
+        mine = program.scoped[ACCOUNT if entity.is_account else USER]
+        held = {leaf.identity for leaf in mine if entity.bits & leaf.mask}
+        assert held == {leaf.identity for leaf in mine if leaf.holds(entity, partition.now_ms)}
+        assert {*entity.s, *entity.a} <= questions
+        assert {key for key in entity.dues if key >= 0} <= leaves
+        assert {-key for key in entity.dues if key < 0} <= program.nodes.keys()
+        assert entity.inside <= {*program.nodes, *partition.members}
+
+
+def check_hidden(stage: Stage) -> None:
+    """Hold what accounts count of their users against what holds of these."""
+    for entity in stage.partition.entities.values():
+        for node in stage.partition.program.nodes.values():
+            if node.hidden and not entity.is_account:
+                assert node.truth(entity.bits) is (node.number in entity.inside)
+
+
+def check_blank(stage: Stage) -> None:
+    """Hold what is known of those of whom nothing is known against the same, made anew."""
+    partition = stage.partition
+    for is_account, blank in partition._blanks.items():
+        anew = partition._new_blank(is_account)
+        if blank.version == partition.program.version:
+            assert blank.bits == anew.bits
+            assert blank.asks.keys() == anew.asks.keys()
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(turns)
+async def test_whoever_is_in_memory_knows_the_definitions_of_now(given_turns: list[Any]) -> None:
+    stage = Stage()
+    defined: list[str] = []
+    for turn in given_turns:
+        match turn:
+            case ("define", place) if DEFINED[place].key not in stage.keys.values():
+                stage.define(DEFINED[place])
+                defined.append(DEFINED[place].key)
+                check_entities(stage)
+                check_blank(stage)
+                node = stage.partition.program.nodes[stage.number_of(DEFINED[place].key)]
+                for entity in list(stage.partition.entities.values()):
+                    stage.partition.ask(entity, node)
+                stage.partition.settle()
+            case ("delete", place) if place < len(defined):
+                stage.delete(defined.pop(place))
+            case ("steps", some):
+                for step in some:
+                    perform(stage, step)
+        check_entities(stage)
+        check_blank(stage)
+        check_hidden(stage)
+        stage.recount()
