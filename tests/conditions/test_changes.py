@@ -126,6 +126,7 @@ def seen(program: Program) -> dict[str, Any]:
             identity: (one.scope, one.stable, program.by_stable[one.stable] is one, *readers_of(program, one.index))
             for identity, one in program.asked.items()
         },
+        "asked": program.by_question.keys() == {asked.index for asked in program.asked.values()},
         "stable": set(program.by_stable),
         "born": dict(program.born),
         "hidden": {identity: node.number for identity, node in program.hidden.items()},
