@@ -91,7 +91,7 @@ async def write_export(
 
 
 def _write(order: Order, frames: Iterable[bytes]) -> int:
-    with Path(order.path).open("wb") as out:
+    with Path(order.path).open("w+b") as out:
         return write_csv(order, frames, out)
 
 

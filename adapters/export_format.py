@@ -8,6 +8,7 @@ docs/exports.md.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter
@@ -26,6 +27,8 @@ Widths = dict[str, int]  # the most values of each id type on one row
 
 # What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection").
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MARKS: Final = bytes(range(32)) + b',"\\\x7f'  # what CSV or JSON writes in another way, and what does not print
+_leads: Final = re.compile(r"\|[=+\-@]").search
 
 _encode = msgspec.json.Encoder().encode
 _type_of: Final = attrgetter("id_type")
@@ -58,13 +61,22 @@ class Batch(Struct, frozen=True):
     values: Sequence[Any] | None = None
 
     def shapes(self) -> list[Shape]:
-        """Return the shape of each row."""
+        """Return the shape of each row; equal ones of a whole batch are one object, which is seen at a glance."""
+        first = tuple(map(_type_of, self.ids[0])) if self.ids else ()
+        sizes = list(map(len, self.ids))
+        if sizes.count(len(first)) == len(sizes):
+            if list(map(_type_of, chain.from_iterable(self.ids))) == list(first) * len(sizes):
+                return [first] * len(sizes)
         return [tuple(map(_type_of, ids)) for ids in self.ids]
+
+
+def _is_one_shape(shapes: Sequence[Shape]) -> bool:
+    return bool(shapes) and shapes.count(shapes[0]) == len(shapes)
 
 
 def widen(widths: Widths, shapes: Sequence[Shape]) -> None:
     """Take note of how many values of each id type the rows of a batch have."""
-    for shape in set(shapes):
+    for shape in shapes[:1] if _is_one_shape(shapes) else set(shapes):
         for id_type in shape:
             widths[id_type] = max(widths.get(id_type, 0), shape.count(id_type))
 
@@ -91,7 +103,7 @@ def lines(spec: ExportSpec, batch: Batch, widths: Widths, shapes: Sequence[Shape
     if batch.values is not None:
         starts = [f"{key},{_value_cell(value)}" for key, value in zip(starts, batch.values, strict=True)]
     shapes = shapes or batch.shapes()
-    if shapes and shapes.count(shapes[0]) == len(shapes):
+    if _is_one_shape(shapes):
         found = _alike(spec, shapes[0], starts, batch.ids, columns)
         return "".join(found).encode(), len(found)
     places_of: dict[Shape, list[int]] = {}
@@ -157,12 +169,18 @@ def _single_column(spec: ExportSpec, batch: Batch) -> tuple[bytes, int]:
 
 
 def _is_mere_text(values: Sequence[str]) -> bool:
-    """Tell whether none of these holds anything that CSV, JSON or a spreadsheet would take for more than text."""
-    text = "".join(values)
-    if not text.isprintable() or any(mark in text for mark in ',"\\'):
+    """Tell whether none of these holds anything that CSV, JSON or a spreadsheet would take for more than text.
+
+    Some that are found guilty are not, as `a|=b`; they only take longer.
+    """
+    text = "|" + "|".join(values)
+    if text.isascii():
+        raw = text.encode()
+        if len(raw.translate(None, _MARKS)) < len(raw):
+            return False
+    elif not text.isprintable() or any(mark in text for mark in ',"\\'):
         return False
-    rows = "\n" + "\n".join(values)
-    return not any("\n" + lead in rows for lead in "=+-@")
+    return _leads(text) is None
 
 
 def _cell(text: str) -> str:

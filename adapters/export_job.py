@@ -3,10 +3,10 @@
 In (standard input): `Order`, then frames, each with its length before it, and an empty one at the end; an input that
 ends without it is a daemon that is gone, or a caller that has lost interest, and the end. Out: `Outcome` as JSON.
 
-The columns of `formatted` are known only once everybody was seen. So lines are made with the columns known so far and
-laid aside with what they were made of; in the end the header is written and they are copied, and only those that were
-made before the last column was known are made anew. The two files they lie in have no name: nothing is left of them
-however this ends.
+The columns of `formatted` are known only once everybody was seen. So lines are written with the columns known so far,
+and what they were made of is laid aside. Mostly the first thousand people have every type of id there is, and that was
+all; else the header and the lines that were written before the last column was known are made anew in the end. What is
+laid aside lies in files that have no name: nothing is left of them however this ends.
 """
 
 import gc
@@ -29,6 +29,7 @@ from eventlog.errors import LogFullError
 from eventlog.sqlite_errors import log_error
 
 NICENESS: Final = 10  # a tenth of a core that others want as well
+COPIED_BYTES: Final = 1 << 20  # at once
 FRAME: Final = struct.Struct("<Q")
 
 
@@ -71,7 +72,7 @@ _decode_frame: Final = msgspec.msgpack.Decoder(Frame).decode
 
 
 def write_csv(order: Order, frames: Iterable[bytes], out: BinaryIO) -> int:
-    """Write the file, header first, and return how many lines follow the header."""
+    """Write the file and return how many lines follow the header. `out` is empty, and can be read as well."""
     if order.spec.format == "formatted":
         return _write_formatted(order, frames, out)
     out.write(header(order.spec, {}, with_value=order.with_value))
@@ -84,30 +85,46 @@ def write_csv(order: Order, frames: Iterable[bytes], out: BinaryIO) -> int:
 
 
 def _write_formatted(order: Order, frames: Iterable[bytes], out: BinaryIO) -> int:
-    folder = Path(order.path).parent
     widths: Widths = {}
     parts: list[_Part] = []
-    total = kept_bytes = 0
-    with TemporaryFile(dir=folder) as kept, TemporaryFile(dir=folder) as body:
+    total = kept_bytes = header_bytes = 0
+    with TemporaryFile(dir=Path(order.path).parent) as kept:
         for frame in frames:
             batch = _batch(order, frame)
             shapes = batch.shapes()
             widen(widths, shapes)
+            if not parts:
+                header_bytes = out.write(header(order.spec, widths, with_value=order.with_value))
             text, count = lines(order.spec, batch, widths, shapes)
-            body.write(text)
+            out.write(text)
             kept.write(frame)
             parts.append(_Part(sum(widths.values()), len(text), kept_bytes, len(frame)))
             kept_bytes += len(frame)
             total += count
-        out.write(header(order.spec, widths, with_value=order.with_value))
         # Columns are never forgotten: from the first part that had all of them on, every part has.
         narrow = [part for part in parts if part.columns < sum(widths.values())]
+        if narrow:
+            _widen_file(order, out, header_bytes, widths, narrow, kept)
+        elif not parts:
+            out.write(header(order.spec, widths, with_value=order.with_value))
+    return total
+
+
+def _widen_file(
+    order: Order, out: BinaryIO, header_bytes: int, widths: Widths, narrow: list[_Part], kept: BinaryIO
+) -> None:
+    """Write the header and the lines of the `narrow` parts, the first of the file, with all columns."""
+    with TemporaryFile(dir=Path(order.path).parent) as wide:
+        out.seek(header_bytes + sum(part.lines_bytes for part in narrow))
+        shutil.copyfileobj(out, wide, COPIED_BYTES)
+        out.seek(0)
+        out.truncate()
+        out.write(header(order.spec, widths, with_value=order.with_value))
         for part in narrow:
             kept.seek(part.frame_at)
             out.write(lines(order.spec, _batch(order, kept.read(part.frame_bytes)), widths)[0])
-        body.seek(sum(part.lines_bytes for part in narrow))
-        shutil.copyfileobj(body, out, 1 << 20)
-    return total
+        wide.seek(0)
+        shutil.copyfileobj(wide, out, COPIED_BYTES)
 
 
 def _batch(order: Order, frame: bytes) -> Batch:
@@ -143,7 +160,7 @@ def main() -> int:
     order = msgspec.msgpack.decode(_next(source), type=Order)
     path = Path(order.path)
     try:
-        with path.open("wb") as out:
+        with path.open("w+b") as out:
             outcome = Outcome(write_csv(order, _frames(source), out))
     except OSError as error:
         ours = log_error(error, path)

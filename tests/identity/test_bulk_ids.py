@@ -4,6 +4,7 @@ import pytest
 from msgspec import msgpack
 
 from actors.bulk_ids import known_ids, own_id, packed
+from actors.external_ids import Collection
 from actors.identity_rows import EntityRecord, GivenId
 from actors.identity_store import DENSE, IdentityStore
 from eventlog.log import ENTITIES, Changes
@@ -54,3 +55,12 @@ def test_an_own_id_is_the_number_in_base_36(entity: int, expected: str) -> None:
 def test_an_own_id_holds_the_largest_numbers_too(entity: int) -> None:
     text = own_id(entity, None)
     assert (len(text), int(text[4:], 36)) == (12, entity)
+
+
+@pytest.mark.parametrize("first", [0, 36**3 - 2, 36**3, 36**6 - 2])
+@pytest.mark.parametrize("kinds", [["users"], ["accounts"], ["users", "accounts"]])
+def test_the_own_ids_of_many_are_what_each_is_asked_by_itself(first: int, kinds: list[Collection]) -> None:
+    entities = [first + 3, first, first + 1, first + 2]
+    collections = (kinds * 4)[:4]
+    records = packed([msgpack.encode(EntityRecord(one)) for one in collections])
+    assert known_ids(records, entities, 1)[0] == list(map(own_id, entities, collections))
