@@ -98,6 +98,11 @@ class Daemon:
         return self.data.path
 
     @property
+    def cursor_key(self) -> bytes:
+        """Return the key that cursors of pages are made with."""
+        return self.data.cursor_key
+
+    @property
     def exports_keep_ms(self) -> int:
         """Return how long the file of an export is kept once it is finished."""
         return round(self.settings.exports_keep_days * DAY_MS)

@@ -21,7 +21,7 @@ from eventlog.clock import Clock, SimulatedClock
 from eventlog.datadir import DataDir
 from eventlog.entries import SpaceRecord
 from eventlog.errors import LogError, NotFoundError
-from eventlog.log import META, Changes, Log
+from eventlog.log import META, Changes, Key, Log
 from eventlog.sqlite import SqliteLog
 from eventlog.sqlite_file import Durability
 
@@ -29,6 +29,7 @@ TICK_S: Final = 0.1  # a window's end is noticed within this; the contract allow
 RETRY_S: Final = 1.0  # after a tick that could not be stored
 KEY_BYTES: Final = 32
 _SUPPRESSION_KEY: Final = ("suppression_key",)
+_CURSOR_KEY: Final = ("cursor_key",)
 
 Beside = Callable[[Space], AbstractAsyncContextManager[None]]
 
@@ -49,11 +50,13 @@ class OpenData:
         beside: Beside,
         scans: Scans,
         first: FirstStart | None,
+        cursor_key: bytes,
     ) -> None:
         """Use `open_data`."""
         self.path = folder.path
         self.exports_path = folder.exports_path
         self.first = first  # the secrets made by a first start
+        self.cursor_key = cursor_key
         self.control = control
         self.clock = clock
         self.lag_ms: dict[str, int] = {}  # by space: how late its last timer fired
@@ -163,11 +166,13 @@ async def open_data(
     Raises LogHeldError, naming the process, where another one has it open.
     """
     with alone(), DataDir.open(path, holder=holder, url=url) as folder:
-        control = await Control.open(await SqliteLog.open(folder.control_path, durability=durability), clock, entropy)
+        store = await SqliteLog.open(folder.control_path, durability=durability)
+        control = await Control.open(store, clock, entropy)
         try:
             first = await control.start()
+            cursor_key = await _kept_key(store, _CURSOR_KEY, entropy)
             async with anyio.create_task_group() as tasks:
-                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, scans, first)
+                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, scans, first, cursor_key)
                 try:
                     for record in control.spaces():
                         await data.open_space(record)
@@ -181,10 +186,15 @@ async def open_data(
 
 async def suppression_key_of(store: Log, entropy: Callable[[int], bytes]) -> bytes:
     """Return the key that a space hashes suppressed ids with, made once and kept beside its log."""
-    key = store.get(META, _SUPPRESSION_KEY)
+    return await _kept_key(store, _SUPPRESSION_KEY, entropy)
+
+
+async def _kept_key(store: Log, name: Key, entropy: Callable[[int], bytes]) -> bytes:
+    """Return a key that is made once and kept beside a log."""
+    key = store.get(META, name)
     if key is None:
         key = entropy(KEY_BYTES)
-        await store.store([Changes("meta", 0, puts=((META, [(_SUPPRESSION_KEY, key)]),))])
+        await store.store([Changes("meta", 0, puts=((META, [(name, key)]),))])
     return key
 
 

@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
+from msgspec.structs import replace
 
 from adapters.console.sessions import Session
 from adapters.http.access import authorize_route
 from adapters.http.api import ROUTES
 from adapters.http.context import ApiRequest, api_of
+from adapters.http.envelopes import Page
 from eventlog.errors import ForbiddenError, InvalidError
 
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - the name of a field
@@ -34,6 +36,8 @@ async def ask(request: ApiRequest, route: str, **given: Any) -> Any:
     authorize_route(api_of(request).daemon.control, request.auth, route, request.path_params.get("space_id"))
     fn = _HANDLERS[route].fn
     own = {name: value for name, value in request.path_params.items() if name in signature(fn).parameters}
+    if isinstance(page := given.get("page"), Page):
+        given["page"] = replace(page, cursors=api_of(request).cursors)
     answered = await fn(request, **{**own, **given})
     return getattr(answered, "data", answered) if not isinstance(answered, Response) else answered
 

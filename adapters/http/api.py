@@ -26,9 +26,8 @@ from litestar.types import ControllerRouterHandler
 from adapters.export_jobs import Exports
 from adapters.http import profiles
 from adapters.http.access import ROUTE_SCOPES, authorize_route
-from adapters.http.context import Api, Parts
+from adapters.http.context import Api, Parts, provide_page
 from adapters.http.edge import Edge
-from adapters.http.envelopes import provide_page
 from adapters.http.management import (
     audiences,
     audit_events,

@@ -3,17 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
+from litestar.params import QueryParameter
 
 from actors.control import Control
 from actors.space_api import DefinitionView, SpaceApi
 from actors.supervisor import Deliveries
 from adapters.export_jobs import Exports
 from adapters.http.auth import Gate
+from adapters.http.cursors import Cursors
+from adapters.http.envelopes import Page, parse_page
 from adapters.http.previews import Previews
 from eventlog.clock import Clock
 from eventlog.entries import Audited, SpaceRecord, TokenRecord
@@ -36,6 +39,10 @@ class Parts(Protocol):
     @property
     def data_dir(self) -> Path:
         """Return where the daemon's files lie."""
+
+    @property
+    def cursor_key(self) -> bytes:
+        """Return the key that cursors of pages are made with."""
 
     @property
     def exports_keep_ms(self) -> int:
@@ -66,6 +73,7 @@ class Api:
         self.daemon = daemon
         self.exports = exports
         self.previews = previews
+        self.cursors = Cursors(daemon.cursor_key)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -82,6 +90,22 @@ def api_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Api:
     """Return the API that serves this request."""
     api: Api = connection.app.state.api
     return api
+
+
+def provide_page(
+    request: ApiRequest,
+    page_count: Annotated[
+        str | None, QueryParameter(name="pagination[count]", description="1-1000, default 100")
+    ] = None,
+    page_cursor: Annotated[
+        str | None, QueryParameter(name="pagination[cursor]", description="`next` of the page before")
+    ] = None,
+    pagination: Annotated[
+        str | None, QueryParameter(name="pagination", description="both in one value, as some clients send it")
+    ] = None,
+) -> Page:
+    """Read the page from a request's query."""
+    return parse_page(page_count, page_cursor, pagination, api_of(request).cursors)
 
 
 def space_of(connection: ASGIConnection[Any, Any, Any, Any], id_or_slug: str) -> SpaceApi:

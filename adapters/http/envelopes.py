@@ -1,31 +1,25 @@
 """What every answer is wrapped in: `{"data": …}`, `{"errors": […]}`, pages with cursors, times as ISO 8601.
 
 A page is cut by a *key* that an item keeps for life (its number, its entity, its sequence), never by an offset: what is
-created or deleted meanwhile shifts nothing, no item comes twice and none is left out. A cursor is opaque to clients; it
-names the list it belongs to and is read through a type, so a made-up one is refused and cannot crash anything.
+created or deleted meanwhile shifts nothing, no item comes twice and none is left out. Cursors: `cursors.py`.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from typing import Literal as OneOf
 
-import msgspec
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
 from msgspec import Struct
 
+from adapters.http.cursors import CURSOR_CHARS_MAX, OF_THIS_PROCESS, Cursors, Key
 from eventlog.errors import InvalidError, RefusedError
 from eventlog.instants import instant_ms
 
 PAGE_COUNT_MAX: Final = 1000  # the public API's own bound on pagination[count]
 PAGE_COUNT_DEFAULT: Final = 100
-CURSOR_CHARS_MAX: Final = 2_000  # ours are under 200; more is not a cursor
 
 T = TypeVar("T")
-Key = int | str
 
 
 class Shape(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -96,6 +90,7 @@ class Page(Struct, frozen=True):
 
     count: int = PAGE_COUNT_DEFAULT
     cursor: str | None = None
+    cursors: Cursors = OF_THIS_PROCESS
 
 
 # -- times -----------------------------------------------------------------------------------------------------------
@@ -127,7 +122,9 @@ _CURSOR = re.compile(r"""["']?\bcursor["']?\s*[:=]\s*["']?(?!(?:None|null|undefi
 _PAGE_HINT: Final = 'pagination[count]=50&pagination[cursor]=…, or pagination={"count": 50}'
 
 
-def parse_page(count: str | None, cursor: str | None, pagination: str | None) -> Page:
+def parse_page(
+    count: str | None, cursor: str | None, pagination: str | None, cursors: Cursors = OF_THIS_PROCESS
+) -> Page:
     """Return the page asked for by `pagination[count]`, `pagination[cursor]`, or one `pagination` value for both.
 
     Some clients send `pagination` as JSON, some as a printed Python dict or `count=50 cursor='…'`: all are read alike.
@@ -141,7 +138,7 @@ def parse_page(count: str | None, cursor: str | None, pagination: str | None) ->
             )
         count = count if found_count is None or count is not None else found_count[1]
         cursor = cursor if found_cursor is None or cursor is not None else found_cursor[1]
-    return Page(_parse_count(count), cursor or None)
+    return Page(_parse_count(count), cursor or None, cursors)
 
 
 def _parse_count(count: str | None) -> int:
@@ -160,45 +157,6 @@ PageQuery = NamedDependency[Page]
 """Which part of a list a request wants."""
 
 
-def provide_page(
-    page_count: Annotated[
-        str | None, QueryParameter(name="pagination[count]", description="1-1000, default 100")
-    ] = None,
-    page_cursor: Annotated[
-        str | None, QueryParameter(name="pagination[cursor]", description="`next` of the page before")
-    ] = None,
-    pagination: Annotated[
-        str | None, QueryParameter(name="pagination", description="both in one value, as some clients send it")
-    ] = None,
-) -> Page:
-    """Read the page from a request's query."""
-    return parse_page(page_count, page_cursor, pagination)
-
-
-def encode_cursor(kind: str, *values: Key | None) -> str:
-    """Return an opaque cursor of the list `kind`."""
-    return base64.urlsafe_b64encode(msgspec.json.encode((kind, *values))).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str, kind: str, shape: type[T]) -> T:
-    """Return what a cursor of the list `kind` holds, as the tuple type `shape`."""
-    try:
-        if len(cursor) > CURSOR_CHARS_MAX:
-            raise ValueError(len(cursor))
-        text = cursor.rstrip("=")
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        found, *values = msgspec.json.decode(raw, type=list[Any])
-        if found != kind:
-            raise ValueError(found)
-        return msgspec.convert(tuple(values), shape)
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
-        raise InvalidError(
-            "invalid_pagination",
-            "pagination[cursor] is not a cursor of this list; leave it out for the first page, then send `next`",
-            field="pagination[cursor]",
-        ) from None
-
-
 def paginate(
     items: Sequence[T], key: Callable[[T], Key], page: Page, *, kind: str, total: int | None = None
 ) -> tuple[list[T], PaginationOutput]:
@@ -206,19 +164,19 @@ def paginate(
     ordered = sorted(items, key=lambda item: _order(key(item)))
     start = 0
     if page.cursor is not None:
-        (after,) = decode_cursor(page.cursor, kind, tuple[Key | None])
+        (after,) = page.cursors.decode(page.cursor, kind, tuple[Key | None])
         if after is not None:
             start = sum(_order(key(item)) <= _order(after) for item in ordered)
     shown = ordered[start : start + page.count]
     before = max(0, start - page.count)
     return shown, PaginationOutput(
-        current=page.cursor or encode_cursor(kind, None),
-        next=encode_cursor(kind, key(shown[-1])) if start + page.count < len(ordered) else None,
-        previous=encode_cursor(kind, key(ordered[before - 1]) if before else None) if start else None,
+        current=page.cursor or page.cursors.encode(kind, None),
+        next=page.cursors.encode(kind, key(shown[-1])) if start + page.count < len(ordered) else None,
+        previous=page.cursors.encode(kind, key(ordered[before - 1]) if before else None) if start else None,
         total_entries=len(ordered) if total is None else total,
     )
 
 
 def _order(key: Key) -> tuple[bool, int, str]:
-    """Order numbers before texts: a made-up cursor of the other type must not fail to compare."""
+    """Order numbers before texts."""
     return (False, key, "") if isinstance(key, int) else (True, 0, key)

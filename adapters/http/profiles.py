@@ -16,8 +16,8 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from actors.space_api import Collection, IdRow, RefusalRow, SpaceApi, TraitRow
-from adapters.http.context import ApiRequest, space_of
-from adapters.http.envelopes import decode_cursor, encode_cursor, parse_time_ms
+from adapters.http.context import ApiRequest, api_of, space_of
+from adapters.http.envelopes import parse_time_ms
 from eventlog.errors import InvalidError, NotFoundError
 from eventlog.instants import iso
 
@@ -239,15 +239,20 @@ def _cursor(request: ApiRequest, limit: int, following: str | None) -> Cursor:
     return Cursor(url=f"{path}?{urlencode([*query, ('next', following)])}", has_more=True, next=following, limit=limit)
 
 
-def _from(cursor: str | None, kind: str) -> int:
+def _from(request: ApiRequest, cursor: str | None, kind: str) -> int:
     """Return the place that a page starts at."""
     if cursor is None or cursor == "":
         return 0
+    (start,) = _decoded(request, cursor, kind, tuple[int])
+    return start
+
+
+def _decoded(request: ApiRequest, cursor: str, kind: str, shape: type[T]) -> T:
     try:
-        (start,) = decode_cursor(cursor, kind, tuple[int])
+        return api_of(request).cursors.decode(cursor, kind, shape)
     except InvalidError:
-        raise InvalidError("validation_error", "next: not a cursor of this list", field="next") from None
-    return max(0, start)
+        message = "next is not a cursor of this list; leave it out for the first page, then send `cursor.next`"
+        raise InvalidError("validation_error", message, field="next") from None
 
 
 @get("/v1/spaces/{space_id:str}/collections/{collection:str}/profiles/{profile:str}/traits", summary="Get traits")
@@ -319,7 +324,8 @@ async def get_external_ids(
 
     With `verbose=true` also those that were refused or demoted, the newest 50, each with the rule that was broken.
     """
-    most, types, start = _limit(limit, IDS_DEFAULT, IDS_MAX), _names(include, "include"), _from(following, "ids")
+    most, types = _limit(limit, IDS_DEFAULT, IDS_MAX), _names(include, "include")
+    start = _from(request, following, "ids")
     is_verbose = _flag(verbose, "verbose")
     about = await asked(request, space_id, collection, profile, at, known)
     wanted = [row for row in about.ids if (types is None or row.id_type in types) and row.seq >= start]
@@ -343,7 +349,7 @@ async def get_external_ids(
             )
             for row in shown
         ],
-        _cursor(request, most, None if after is None else encode_cursor("ids", after)),
+        _cursor(request, most, None if after is None else api_of(request).cursors.encode("ids", after)),
         refused if is_verbose else None,
     )
 
@@ -397,7 +403,7 @@ async def get_events(
     )
     start_ms, end_ms = _time(start, "start"), _time(end, "end")
     ascending = _ascending(sort)
-    after = _events_after(following)
+    after = _events_after(request, following)
     about = await asked(request, space_id, collection, profile, at, known)
     rows = await _events(about)
     if not ascending:
@@ -418,7 +424,7 @@ async def get_events(
                 break
     shown = found[:most]
     more = len(found) > most
-    place_of_last = encode_cursor("events", shown[-1]["event_ms"], shown[-1]["seq"]) if more else None
+    place_of_last = api_of(request).cursors.encode("events", shown[-1]["event_ms"], shown[-1]["seq"]) if more else None
     ids = _id_pairs(about.ids)
     return EventsAnswer([_event(row, ids) for row in shown], _cursor(request, most, place_of_last))
 
@@ -431,13 +437,8 @@ def _ascending(sort: str | None) -> bool:
     raise InvalidError("validation_error", f"sort: found {sort[:32]!r}, expected asc or desc", field="sort")
 
 
-def _events_after(cursor: str | None) -> tuple[int, int] | None:
-    if not cursor:
-        return None
-    try:
-        return decode_cursor(cursor, "events", tuple[int, int])
-    except InvalidError:
-        raise InvalidError("validation_error", "next: not a cursor of this list", field="next") from None
+def _events_after(request: ApiRequest, cursor: str | None) -> tuple[int, int] | None:
+    return _decoded(request, cursor, "events", tuple[int, int]) if cursor else None
 
 
 async def _events(about: Asked) -> list[dict[str, Any]]:
@@ -512,7 +513,7 @@ async def get_links(
     known: KnownQuery = None,
 ) -> LinksAnswer:
     """Return the accounts of a user, or the users of an account."""
-    most, start = _limit(limit, LINKS_MAX, LINKS_MAX), _from(following, "links")
+    most, start = _limit(limit, LINKS_MAX, LINKS_MAX), _from(request, following, "links")
     about = await asked(request, space_id, collection, profile, at, known)
     to_users = collection == "accounts"
     ask = about.space.users_of if to_users else about.space.accounts_of
@@ -522,7 +523,7 @@ async def get_links(
     to: OneOf["users", "accounts"] = "users" if to_users else "accounts"
     return LinksAnswer(
         [Link(to, _id_pairs(_ids_as_of(about.space, entity, about.at_ms, about.known_seq))) for entity in shown],
-        _cursor(request, most, None if after is None else encode_cursor("links", after)),
+        _cursor(request, most, None if after is None else api_of(request).cursors.encode("links", after)),
     )
 
 

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.http.cursors import Cursors
 from adapters.http.envelopes import (
     PAGE_COUNT_DEFAULT,
     Page,
-    decode_cursor,
-    encode_cursor,
     paginate,
     parse_page,
     parse_time_ms,
 )
 from eventlog.errors import InvalidError
+
+CURSORS = Cursors(b"key")
 
 
 @pytest.mark.parametrize(
@@ -66,22 +67,12 @@ def test_no_pagination_ever_crashes(pagination: str, cursor: str) -> None:
         pass
 
 
-def made_up(values: list[Any]) -> str:
-    return encode_cursor("numbers", *values)
-
-
-@given(st.lists(st.none() | st.integers(-(2**63), 2**63) | st.text(max_size=5), max_size=3))
-def test_a_cursor_with_made_up_values_never_crashes(values: list[Any]) -> None:
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5), max_size=3))
+def test_a_cursor_with_values_of_the_wrong_type_never_crashes(values: list[Any]) -> None:
     try:
-        paginate([1, 2, 3], lambda item: item, Page(2, made_up(values)), kind="numbers")
+        paginate([1, 2, 3], lambda item: item, Page(2, CURSORS.encode("numbers", *values), CURSORS), kind="numbers")
     except InvalidError:
         pass
-
-
-def test_a_cursor_of_another_list_is_refused() -> None:
-    with pytest.raises(InvalidError) as refused:
-        decode_cursor(encode_cursor("tokens", 3), "audiences", tuple[int])
-    assert refused.value.field == "pagination[cursor]"
 
 
 def walk(items: list[int], count: int) -> list[int]:

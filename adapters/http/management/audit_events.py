@@ -12,8 +12,6 @@ from adapters.http.envelopes import (
     PageQuery,
     PaginationOutput,
     Shape,
-    decode_cursor,
-    encode_cursor,
     optional_time_ms,
 )
 from eventlog.instants import iso
@@ -70,15 +68,15 @@ async def list_audit_events(
             and (resource_type is None or resource_type.lower() == act.resource_type.lower())
         )
 
-    before = None if page.cursor is None else decode_cursor(page.cursor, "audit", tuple[int | None])[0]
+    before = None if page.cursor is None else page.cursors.decode(page.cursor, "audit", tuple[int | None])[0]
     found: list[AuditRow] = []
     while len(found) <= page.count and (rows := control.acts(before_seq=before, limit=READ_MAX)):
         found += filter(wanted, rows)
         before = rows[-1].seq
     shown = found[: page.count]
     pagination = PaginationOutput(
-        current=page.cursor or encode_cursor("audit", None),
-        next=encode_cursor("audit", shown[-1].seq) if len(found) > page.count else None,
+        current=page.cursor or page.cursors.encode("audit", None),
+        next=page.cursors.encode("audit", shown[-1].seq) if len(found) > page.count else None,
     )
     return Data(AuditEvents(events=[_event(row) for row in shown], pagination=pagination))
 

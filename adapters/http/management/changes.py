@@ -17,14 +17,14 @@ from litestar.response import Stream
 
 from actors.space_api import SpaceApi
 from adapters.http.context import ApiRequest, api_of, space_of
-from adapters.http.envelopes import Data, PageQuery, PaginationOutput, Shape, decode_cursor, encode_cursor
+from adapters.http.envelopes import Data, PageQuery, PaginationOutput, Shape
 from eventlog.entries import Commit, Definition, DefinitionSaved, Entered, Exited, TraitComputed
 from eventlog.errors import InvalidError
 from eventlog.instants import iso
 
 HEARTBEAT_S: Final = 15.0  # below the 30-60 s after which proxies drop a silent connection
 END_POLL_S: Final = 0.5  # a server that stops waits for every answer to end: streams look so often whether it does
-SEQ_MAX: Final = 2**63 - 1
+SEQ_DIGITS_MAX: Final = 19  # of 2^63, which no sequence reaches
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,20 +81,23 @@ async def follow_changes(
 ) -> Stream:
     """Stream entries, exits and new values of computed traits, each once, in order, with its cause."""
     space = space_of(request, space_id)
-    after_seq = space.log.last_seq
+    after_seq = last_seq = space.log.last_seq
     if last_event_id:
-        after_seq = _seq(last_event_id, "Last-Event-ID")
+        after_seq = _seq(last_event_id, "Last-Event-ID", last_seq)
     elif from_seq is not None:
-        after_seq = max(0, _seq(from_seq, "from") - 1)
+        after_seq = max(0, _seq(from_seq, "from", last_seq + 1) - 1)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     daemon = api_of(request).daemon
     stream = event_stream(space, after_seq, lambda: daemon.condition == "stopping")
     return Stream(stream, media_type="text/event-stream", headers=headers)
 
 
-def _seq(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > SEQ_MAX:
-        raise InvalidError("invalid", f"{field}: found {text[:32]!r}, expected a sequence such as 1042", field=field)
+def _seq(text: str, field: str, most: int) -> int:
+    """Return a sequence that was given, or is the next to be: behind a later one nothing would come for long."""
+    if not (text.isascii() and text.isdigit()) or len(text) > SEQ_DIGITS_MAX or int(text) > most:
+        raise InvalidError(
+            "invalid", f"{field}: found {text[:32]!r}, expected a sequence from 0 to {most}", field=field
+        )
     return int(text)
 
 
@@ -169,7 +172,7 @@ def _change(
 async def list_rejected(request: ApiRequest, space_id: FromPath[str], page: PageQuery) -> Data[RejectedEvents]:
     """List the events refused at the door, newest first, each with its reason."""
     space = space_of(request, space_id)
-    before = None if page.cursor is None else decode_cursor(page.cursor, "rejected", tuple[int | None])[0]
+    before = None if page.cursor is None else page.cursors.decode(page.cursor, "rejected", tuple[int | None])[0]
     found = list(space.rejected(before_seq=before, limit=page.count + 1))
     rows = [
         RejectedEvent(
@@ -186,8 +189,8 @@ async def list_rejected(request: ApiRequest, space_id: FromPath[str], page: Page
     ]
     more = len(found) > page.count
     pagination = PaginationOutput(
-        current=page.cursor or encode_cursor("rejected", None),
-        next=encode_cursor("rejected", rows[-1].seq) if more else None,
+        current=page.cursor or page.cursors.encode("rejected", None),
+        next=page.cursors.encode("rejected", rows[-1].seq) if more else None,
     )
     return Data(RejectedEvents(rejected_events=rows, pagination=pagination))
 

@@ -15,8 +15,6 @@ from adapters.http.envelopes import (
     PageQuery,
     PaginationOutput,
     Shape,
-    decode_cursor,
-    encode_cursor,
 )
 from eventlog.errors import InvalidError
 from eventlog.instants import iso
@@ -254,13 +252,13 @@ async def list_deliveries(
     """Tell how a destination is doing, and list its newest deliveries. There is one page, of `pagination[count]`."""
     _, held = _held(request, space_id)
     if page.cursor is not None:
-        decode_cursor(page.cursor, "deliveries", tuple[None])  # `current` of the one page, nothing else
+        page.cursors.decode(page.cursor, "deliveries", tuple[None])  # `current` of the one page, nothing else
     views = held.deliveries(destination_id, limit=page.count)
     return Data(
         DeliveryList(
             state=_state_out(held.status(destination_id), held.failures(destination_id)),
             deliveries=[_delivery_out(view) for view in views],
-            pagination=PaginationOutput(current=encode_cursor("deliveries", None)),
+            pagination=PaginationOutput(current=page.cursors.encode("deliveries", None)),
         )
     )
 
@@ -275,13 +273,13 @@ async def list_dead_letters(
 ) -> Data[DeadLetters]:
     """List the deliveries that were given up; with `search`, those that hold a text (a page may then be short)."""
     _, held = _held(request, space_id)
-    after = "" if page.cursor is None else decode_cursor(page.cursor, "dead-letters", tuple[str])[0]
+    after = "" if page.cursor is None else page.cursors.decode(page.cursor, "dead-letters", tuple[str])[0]
     if search is not None and len(search) > SEARCH_CHARS_MAX:
         raise InvalidError("invalid_search", f"search takes at most {SEARCH_CHARS_MAX} characters", field="search")
     found = held.search_dead_letters(destination_id, search or "", after=after, limit=page.count)
     pagination = PaginationOutput(
-        current=page.cursor or encode_cursor("dead-letters", ""),
-        next=encode_cursor("dead-letters", found.after) if found.after is not None else None,
+        current=page.cursor or page.cursors.encode("dead-letters", ""),
+        next=page.cursors.encode("dead-letters", found.after) if found.after is not None else None,
         total_entries=None if search else held.status(destination_id).dead,
     )
     return Data(DeadLetters(dead_letters=[_letter_out(letter) for letter in found.letters], pagination=pagination))

@@ -12,8 +12,6 @@ from adapters.http.envelopes import (
     PageQuery,
     PaginationOutput,
     Shape,
-    decode_cursor,
-    encode_cursor,
     optional_time_ms,
 )
 from eventlog.errors import InvalidError, NotFoundError
@@ -98,7 +96,7 @@ async def list_members(
     await space.settle()
     now_ms, _ = space.now()
     if page.cursor is not None:
-        after, at_ms, known_ms = decode_cursor(page.cursor, "members", tuple[int, int | None, int | None])
+        after, at_ms, known_ms = page.cursors.decode(page.cursor, "members", tuple[int, int | None, int | None])
     elif at_ms is not None and known_ms is None:
         known_ms = now_ms
     found = await space.members(view.definition.id, after=after, limit=page.count + 1, at_ms=at_ms, known_ms=known_ms)
@@ -110,8 +108,8 @@ async def list_members(
             members=[member_of(space, entity, since_ms) for entity, since_ms in shown],
             at=iso(now_ms if at_ms is None else at_ms),
             pagination=PaginationOutput(
-                current=page.cursor or encode_cursor("members", after, at_ms, known_ms),
-                next=encode_cursor("members", shown[-1][0], at_ms, known_ms) if more else None,
+                current=page.cursor or page.cursors.encode("members", after, at_ms, known_ms),
+                next=page.cursors.encode("members", shown[-1][0], at_ms, known_ms) if more else None,
                 total_entries=total,
             ),
         )
