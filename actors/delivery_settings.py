@@ -22,6 +22,7 @@ from actors.delivery import (
     Limits,
     Seal,
 )
+from actors.shapes import worded
 from eventlog.entries import Definition
 from eventlog.errors import InvalidError
 
@@ -87,6 +88,7 @@ def parse(adapter: Adapter, settings: Mapping[str, Any]) -> CommonSettings:
         message, _, place = str(error).partition(" - at `$")
         field = place.strip("`.") or None
         where = f"settings.{field}: " if field else ""
+        message = worded(message, adapter.settings, field or "")
         raise InvalidError(
             "invalid_settings", f"{where}{message} (destination type {adapter.type})", field=field
         ) from None
@@ -220,7 +222,10 @@ def checked_connection_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         msgspec.convert(kept, ConnectionSettings)
     except msgspec.ValidationError as error:
-        raise InvalidError("invalid_settings", f"connectionSettings: {error}", field="connectionSettings") from None
+        message, _, place = str(error).partition(" - at `$")
+        field = f"connectionSettings{place.strip('`')}"
+        message = worded(message, ConnectionSettings, place.strip("`."))
+        raise InvalidError("invalid_settings", f"{field}: {message}", field=field) from None
     return kept
 
 

@@ -18,11 +18,12 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import ClientException, HTTPException, SerializationException, ValidationException
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
+from actors.shapes import worded
 from adapters.export_jobs import Exports
 from adapters.http import profiles
 from adapters.http.access import ROUTE_SCOPES, authorize_route
@@ -148,7 +149,7 @@ def _guard(connection: ASGIConnection[Any, Any, TokenRecord, State], _: BaseRout
 
 def _answer_error(request: Request[Any, Any, State], error: Exception) -> Response[Any]:
     """Answer what a handler, or Litestar before it, raised, in the envelope of the API that was asked."""
-    problem = problem_met(error)
+    problem = problem_met(error, _body_shape(request))
     if problem.status >= 500:
         log.error(
             "request_failed", path=request.scope["path"], request_id=request.scope.get("request_id"), exc_info=error
@@ -157,25 +158,32 @@ def _answer_error(request: Request[Any, Any, State], error: Exception) -> Respon
     return Response(body, status_code=problem.status, headers=headers, media_type="application/json")
 
 
-def problem_met(error: Exception) -> Problem:
-    """Return how an error is answered, Litestar's own ones too."""
+def _body_shape(request: Request[Any, Any, State]) -> Any:
+    """Return the type of the bodies that the route of a request takes, None where it takes none."""
+    handler = request.scope.get("route_handler")
+    field = handler.parsed_data_field if isinstance(handler, HTTPRouteHandler) else None
+    return None if field is None else field.annotation
+
+
+def problem_met(error: Exception, body_shape: Any = None) -> Problem:
+    """Return how an error is answered, Litestar's own ones too; `body_shape` is the type of what was expected."""
     if isinstance(error, RecursionError):  # of the decoder: our own code does not go deep
         return Problem.of_fields(400, "malformed_json", [(None, "the body is too deep; nothing is nested like that")])
-    return _of_litestar(error) if isinstance(error, HTTPException) else problem_of(error)
+    return _of_litestar(error, body_shape) if isinstance(error, HTTPException) else problem_of(error)
 
 
-def _wrong(item: Mapping[str, Any]) -> tuple[str | None, str]:
+def _wrong(item: Mapping[str, Any], body_shape: Any) -> tuple[str | None, str]:
     """Return the field and the message of one thing that Litestar found wrong."""
     key, message = str(item.get("key") or ""), str(item.get("message", ""))
     if key != "data":
-        return key or None, message
+        return key or None, message if body_shape is None else worded(message, body_shape, key)
     return None, "the body is empty, expected JSON" if message == "'data'" else f"the body: {message}"
 
 
-def _of_litestar(error: HTTPException) -> Problem:
+def _of_litestar(error: HTTPException, body_shape: Any) -> Problem:
     """Word what Litestar found wrong with a request."""
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        return Problem.of_fields(400, "invalid", [_wrong(item) for item in error.extra])
+        return Problem.of_fields(400, "invalid", [_wrong(item, body_shape) for item in error.extra])
     if isinstance(error, ClientException) and isinstance(error.__cause__, SerializationException):
         return Problem.of_fields(400, "malformed_json", [(None, f"the body is not JSON: {error.__cause__.detail}")])
     status = 400 if error.status_code == 422 else error.status_code

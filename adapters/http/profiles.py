@@ -275,7 +275,9 @@ async def get_traits(
     most, names = _limit(limit, TRAITS_DEFAULT, TRAITS_MAX), _names(include, "include")
     if trait_class not in (None, "", "audience", "computed_trait", "custom"):
         raise InvalidError(
-            "validation_error", f"class: found {trait_class[:64]!r}, expected audience or computed_trait", field="class"
+            "validation_error",
+            f"class: found {trait_class[:64]!r}, expected audience, computed_trait or custom",
+            field="class",
         )
     is_verbose = _flag(verbose, "verbose")
     about = await asked(request, space_id, collection, profile, at, known)
