@@ -209,10 +209,12 @@ class Control:
         return found
 
     def source_of_write_key(self, write_key: str) -> SourceRecord | None:
-        """Return the source that a write key belongs to; asked for every tracking request."""
-        if len(write_key) > SECRET_CHARS_MAX:
-            return None
-        source_id = self._state.source_of_key.get(hash_of(write_key))
+        """Return the source that a write key belongs to."""
+        return None if len(write_key) > SECRET_CHARS_MAX else self.source_of_key_hash(hash_of(write_key))
+
+    def source_of_key_hash(self, key_hash: str) -> SourceRecord | None:
+        """Return the source that a write key with this hash belongs to; asked for every tracking request."""
+        source_id = self._state.source_of_key.get(key_hash)
         return None if source_id is None else self._state.sources[source_id]
 
     async def create_source(

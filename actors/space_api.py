@@ -86,6 +86,11 @@ class SpaceApi(Protocol):
         Duplicates (by message id) are taken in silence. Refuses suppressed and all-blocked ids (their `index` kept).
         """
 
+    async def ingest_calls(
+        self, accepted: Sequence[Incoming], rejected: Sequence[Rejected], source: str
+    ) -> dict[int, Rejected]:
+        """Do as `ingest`; return the refusals among the accepted by their place: each came by a call of its own."""
+
     async def settle(self) -> None:
         """Return once everything acknowledged so far has been folded and its effects are durable."""
 

@@ -444,9 +444,23 @@ class SpaceCore:
 
     async def ingest(self, accepted: Sequence[Incoming], rejected: Sequence[Rejected], source: str) -> list[Rejected]:
         """Take accepted messages and record rejected ones; return once durable, with every refusal."""
-        refused = list(rejected)
+        return [*rejected, *(await self.ingest_calls(accepted, rejected, source)).values()]
+
+    async def ingest_calls(
+        self, accepted: Sequence[Incoming], rejected: Sequence[Rejected], source: str
+    ) -> dict[int, Rejected]:
+        """Do as `ingest`; return the refusals among the accepted by their place: each came by a call of its own."""
         group = await self._room()
         group.refuse(rejected)
+        refused = self._join(group, accepted, source)
+        if group:
+            self._stir()
+            await group.durable()
+        return refused
+
+    def _join(self, group: Group, accepted: Sequence[Incoming], source: str) -> dict[int, Rejected]:
+        """Decide who messages are from and put them into a group; return those refused, by their places."""
+        refused: dict[int, Rejected] = {}
         now_ms = self.clock.now_ms()
         identity, add, append, keep = self.identity, self.seen.add, group.events.append, group.datas.append
         suppresses = identity.suppresses
@@ -454,7 +468,7 @@ class SpaceCore:
         seq = group.next_seq  # of the next event that joins; nothing else joins meanwhile
         for place, one in enumerate(accepted):
             if suppresses and identity.suppressed_id(one.ids) is not None:
-                refused.append(self._refusal(group, one, source, "suppressed", "this user is suppressed"))
+                refused[place] = self._refusal(group, one, source, "suppressed", "this user is suppressed")
                 continue
             if not add(one.message_id, now_ms):
                 self.duplicates += 1
@@ -464,7 +478,7 @@ class SpaceCore:
                 who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
                 if who.refusal:
                     self.seen.discard((one.message_id,))
-                    refused.append(self._refusal(group, one, source, who.refusal, who.message))
+                    refused[place] = self._refusal(group, one, source, who.refusal, who.message)
                     continue
                 if who.facts:
                     group.facts.extend(who.facts)
@@ -476,9 +490,6 @@ class SpaceCore:
             )
             keep(one.data)
             seq += 1
-        if group:
-            self._stir()
-            await group.durable()
         return refused
 
     async def _room(self) -> Group:

@@ -33,6 +33,7 @@ from adapters.http.auth import Gate
 from adapters.http.body import CallError
 from adapters.http.health import DaemonCollector, OperationsApp
 from adapters.http.server import App, Front, allow_connections, listen, server_for
+from adapters.http.singles import Singles
 from adapters.http.tracking import TrackingApp
 from adapters.opening import OpenData, alone, open_data
 from adapters.scan_process import ScanProcesses
@@ -65,6 +66,7 @@ class Daemon:
             request_timeout_s=settings.request_timeout_s,
             keep_alive_s=settings.keep_alive_s,
             shutdown_timeout_s=settings.shutdown_timeout_s,
+            singles=self._front.singles,
         )
         self._stopped = anyio.Event()
         self._delivering = Delivering(Path(settings.data), allow_private=settings.allow_private_destinations)
@@ -170,7 +172,8 @@ class Daemon:
             self._registry.register(DeliveryCollector(self._delivering.open))
             api = build_api(self)
             async with lifespan_of(api):
-                self._front.open(tracking, api, build_console(api.app.state.api, self._sessions))
+                singles = Singles(tracking, self._server.server_state.tasks)
+                self._front.open(tracking, singles, api, build_console(api.app.state.api, self._sessions))
                 self.condition = "ready"
                 log.info("ready", url=self.url, data=str(data.path), spaces=len(data.spaces()))
                 try:

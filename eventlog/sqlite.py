@@ -371,7 +371,12 @@ class SqliteLog:
             return []
         if not self._recent or self._recent[0].first_seq > after_seq + 1:
             return None
-        return [commit for commit in self._recent if commit.last_seq > after_seq]
+        newest: list[Commit] = []
+        for commit in reversed(self._recent):  # a follower is seldom far behind, and thousands may be kept
+            if commit.last_seq <= after_seq:
+                break
+            newest.append(commit)
+        return newest[::-1]
 
     def _page_after(self, after_seq: int) -> list[Commit]:
         page: list[Commit] = []

@@ -12,16 +12,19 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from adapters.http import health, tracking
 from adapters.http.auth import management_refusal
 from adapters.http.health import OperationsApp
-from adapters.http.tracking import TrackingApp
+from adapters.http.singles import Singles
+from adapters.http.tracking import TAKEN, TAKEN_HEADERS, Headers, TrackingApp
+from eventlog.entries import SourceRecord
 from eventlog.errors import ConfigError, RefusedError
 
 Scope = Mapping[str, Any]
@@ -46,6 +49,76 @@ class ServerLimits(uvicorn.Config):
 
     connections_max: int
     request_timeout_s: float
+    singles: Callable[[], Singles | None]  # what takes single calls the short way; None: all go to the app
+    _taken: tuple[Headers | None, bytes] = (None, b"")
+
+    def taken(self, headers: Headers) -> bytes:
+        """Return the response to a call that was taken, made once for the headers that uvicorn adds in a second."""
+        if self._taken[0] is not headers:
+            self._taken = headers, _response(200, [*headers, *TAKEN_HEADERS], TAKEN)
+        return self._taken[1]
+
+
+class _Awaited:
+    """Stands for the event that uvicorn's protocol sets and nobody here waits for."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+class SingleCall:
+    """A single call on a connection: to uvicorn's protocol what a cycle of its own is, with no ASGI app behind it."""
+
+    __slots__ = (
+        "_protocol",
+        "begun_s",
+        "body",
+        "disconnected",
+        "is_whole",
+        "keep_alive",
+        "kind",
+        "response_complete",
+        "response_started",
+        "singles",
+        "source",
+    )
+    message_event: Final = _Awaited()
+
+    def __init__(self, protocol: "BoundedProtocol", singles: Singles, kind: str, source: SourceRecord) -> None:
+        self._protocol = protocol
+        self.singles = singles
+        self.kind = kind
+        self.source = source
+        self.body = b""
+        self.begun_s = perf_counter()
+        self.is_whole = False
+        self.keep_alive = True
+        self.disconnected = self.response_started = self.response_complete = False
+
+    def succeed(self) -> None:
+        """Answer that the call was taken, with 200."""
+        self._end(self._protocol.config.taken(self._protocol.server_state.default_headers))
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer something else."""
+        self._end(_response(status, [*self._protocol.server_state.default_headers, *headers], body))
+
+    def _end(self, response: bytes) -> None:
+        self.response_started = self.response_complete = True
+        protocol = self._protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
+        if self.keep_alive:
+            protocol.transport.write(response)
+        else:  # the server is being stopped
+            protocol.transport.write(response.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+def _response(status: int, headers: Headers, body: bytes) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"%bcontent-length: %d\r\n\r\n%b" % (b"".join((STATUS_LINE[status], *lines)), len(body), body)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -57,6 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._is_arriving = False  # the head or the body of a request is not whole yet
+        self._single: SingleCall | None = None  # the request that arrives, if it goes the short way
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -71,6 +145,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._disarm()
+        single = self._single
+        if single is not None and not single.is_whole:
+            single.singles.gave_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,10 +159,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arm()
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request; what uvicorn makes for its app comes once it is known to go there."""
         self._head_bytes = 0
         self._is_arriving = True
-        super().on_message_begin()
+        self._single = None
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
@@ -97,10 +177,47 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        """Hand the request to those who answer it: single calls to `Singles`, all else to the app."""
+        if self._is_single():
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if self._single is None:
+            super().on_body(body)
+        else:
+            self._single.body += body
+
     def on_message_complete(self) -> None:
         """End a request: all of it has arrived."""
         self._is_arriving = False
-        super().on_message_complete()
+        single = self._single
+        if single is None:
+            super().on_message_complete()
+        else:
+            single.is_whole = True
+            single.singles.put(single)
+
+    def _is_single(self) -> bool:
+        """Tell whether a request goes the short way, and begin it."""
+        singles = self.config.singles()
+        if singles is None or self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return False
+        admitted = singles.admits(self.url, self.headers)
+        if admitted is None:
+            return False
+        self._single = SingleCall(self, singles, *admitted)
+        self.cycle = self._single  # type: ignore[assignment] # what uvicorn asks of a cycle, it has
+        return True
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -138,9 +255,18 @@ class Server(uvicorn.Server):
 
 
 def server_for(
-    app: App, *, connections_max: int, request_timeout_s: float, keep_alive_s: int, shutdown_timeout_s: float
+    app: App,
+    *,
+    connections_max: int,
+    request_timeout_s: float,
+    keep_alive_s: int,
+    shutdown_timeout_s: float,
+    singles: Callable[[], Singles | None] = lambda: None,
 ) -> Server:
-    """Return a server for an app, to be run with `serve(sockets=[…])` and stopped by `should_exit = True`."""
+    """Return a server for an app, to be run with `serve(sockets=[…])` and stopped by `should_exit = True`.
+
+    `singles` returns who takes single calls the short way, None while all of them go to the app.
+    """
     config = ServerLimits(
         app,
         http=BoundedProtocol,
@@ -157,6 +283,7 @@ def server_for(
     )
     config.connections_max = connections_max
     config.request_timeout_s = request_timeout_s
+    config.singles = singles
     return Server(config)
 
 
@@ -199,20 +326,27 @@ class Front:
     def __init__(self, operations: OperationsApp) -> None:
         self._operations = operations
         self._tracking: TrackingApp | None = None
+        self._singles: Singles | None = None
         self._api: App | None = None
         self._console: App | None = None
 
-    def open(self, tracking_app: TrackingApp, api: App, console: App) -> None:
+    def open(self, tracking_app: TrackingApp, singles: Singles, api: App, console: App) -> None:
         """Begin to answer everything."""
         self._tracking = tracking_app
+        self._singles = singles
         self._api = api
         self._console = console
 
     def shut(self) -> None:
         """Answer but for health from now on that the daemon is not there."""
         self._tracking = None
+        self._singles = None
         self._api = None
         self._console = None
+
+    def singles(self) -> Singles | None:
+        """Return who takes single calls the short way, None while nobody does."""
+        return self._singles
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer one request."""

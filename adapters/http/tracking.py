@@ -8,7 +8,7 @@ rejected events. The JSON envelope of a batch is read without looking into its e
 
 from bisect import bisect_left
 from codecs import BOM_UTF8
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec import Raw, Struct
 
-from actors.control import EVENTS_WRITE, Control, grants
+from actors.control import EVENTS_WRITE, Control, grants, hash_of
 from actors.door import (
     BATCH_BYTES_MAX,
     BATCH_EVENTS_MAX,
@@ -37,11 +37,13 @@ from eventlog.errors import ForbiddenError, InvalidError, LogFullError, RefusedE
 Scope = Mapping[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
 T = TypeVar("T")
 
 SHARED_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX  # a batch's context, copied into each of its events; ours
 FULL_RETRY_AFTER_S: Final = 10  # a full disk is seldom freed sooner
 BUSY_RETRY_AFTER_S: Final = 1
+KEYS_REMEMBERED_MAX: Final = 1_000  # headers with a write key, so that it is not unpacked and hashed each time
 SECONDS_LEAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The edges that the metrics count durations by."""
 
@@ -74,6 +76,7 @@ CODES: Final = {
 TAKEN: Final = b'{"success":true}'
 _JSON: Final = (b"content-type", b"application/json")
 _CORS: Final = (b"access-control-allow-origin", b"*")
+TAKEN_HEADERS: Final = (_JSON, _CORS)
 _PREFLIGHT: Final = (
     _CORS,
     (b"access-control-allow-methods", b"POST, OPTIONS"),
@@ -150,8 +153,9 @@ class TrackingApp:
         self._space = space
         self._clock = clock
         self._new_id = new_id
-        self._requests_max = requests_max
+        self.requests_max = requests_max
         self.counts = Counts()
+        self._key_hashes: dict[bytes, str] = {}  # header -> hash of the write key in it; whose it is, is asked anew
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to one of PATHS."""
@@ -162,18 +166,8 @@ class TrackingApp:
             status, headers, body = await self._answer(scope, receive)
         except ClientGoneError:
             return
-        except RefusedError as error:
-            status, headers, body = _refusal(error)
-        except LogFullError as error:
-            log.error("log_full", path=scope["path"], error=str(error))
-            message = "the disk is full; nothing of this call was taken, send it again later"
-            status, headers, body = _refusal(CallError(503, "log_full", message, retry_after=str(FULL_RETRY_AFTER_S)))
-        except Exception:
-            # Whatever else went wrong is answered as JSON, and told with its traceback.
-            log.exception("tracking_failed", path=scope["path"])
-            status, headers, body = _refusal(
-                CallError(500, "internal_error", "this is a fault of the server; its log says more")
-            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as JSON
+            status, headers, body = answer_to(error, scope["path"])
         finally:
             counts.in_flight -= 1
         counts.answered(status, perf_counter() - begun_s)
@@ -181,14 +175,14 @@ class TrackingApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = dict(scope["headers"])
         if scope["method"] == "OPTIONS":
             return 204, _preflight(headers), b""
         if scope["method"] != "POST":
             raise CallError(405, "method_not_allowed", f"found {scope['method']}, expected POST", allow="POST, OPTIONS")
-        if self.counts.in_flight > self._requests_max:
-            message = f"{self._requests_max} requests are being worked on; nothing was taken, try again"
+        if self.counts.in_flight > self.requests_max:
+            message = f"{self.requests_max} requests are being worked on; nothing was taken, try again"
             raise CallError(503, "overloaded", message, retry_after=str(BUSY_RETRY_AFTER_S))
         source = self._source_by_header(headers)
         _check_type(headers)
@@ -207,7 +201,23 @@ class TrackingApp:
         authorization = headers.get(b"authorization")
         if authorization is None:
             return None
+        source = self.source_of_key(authorization)
+        if source is not None and source.enabled:
+            return source
         return self._source_of(secret_of(authorization.decode("latin-1")))
+
+    def source_of_key(self, authorization: bytes) -> SourceRecord | None:
+        """Return the source whose write key is in a header; None where that is no write key, or none any more."""
+        key_hash = self._key_hashes.get(authorization)
+        if key_hash is not None:
+            return self._control.source_of_key_hash(key_hash)
+        secret = secret_of(authorization.decode("latin-1"))
+        source = None if secret is None else self._control.source_of_write_key(secret)
+        if secret is not None and source is not None:
+            if len(self._key_hashes) >= KEYS_REMEMBERED_MAX:
+                self._key_hashes.clear()
+            self._key_hashes[authorization] = hash_of(secret)
+        return source
 
     def _source_of(self, secret: object) -> SourceRecord:
         if not isinstance(secret, str) or not secret:
@@ -238,8 +248,8 @@ class TrackingApp:
 
     # -- taking ------------------------------------------------------------------------------------------------------
 
-    async def _take_call(self, body: bytes, kind: str, source: SourceRecord | None) -> tuple[int, Headers, bytes]:
-        source = source or self._source_of(_write_key_in(body))
+    def judge(self, body: bytes, kind: str, source: SourceRecord) -> Incoming | Rejected:
+        """Judge a single call. Raises InvalidError for what is no JSON: nothing is kept of it."""
         judged = accept(
             body,
             kind=kind,
@@ -251,13 +261,23 @@ class TrackingApp:
         )
         if isinstance(judged, Rejected) and judged.code == "invalid_json":
             raise _malformed(judged.message)
-        refused = await self._ingest([judged], source)
-        if refused:
-            told = {"success": False, "code": refused[0].code, "message": refused[0].message}
-            return 400, [_JSON, _CORS], _encode(told)
-        return 200, [_JSON, _CORS], TAKEN
+        return judged
 
-    async def _take_batch(self, body: bytes, source: SourceRecord | None) -> tuple[int, Headers, bytes]:
+    async def take(
+        self, accepted: list[Incoming], rejected: list[Rejected], source: SourceRecord
+    ) -> dict[int, Rejected]:
+        """Hand single calls to their space; return, once durable, which of the accepted were refused after all."""
+        refused = await self._space(source.space_id).ingest_calls(accepted, rejected, source.id)
+        self._count(len(accepted) - len(refused), (*rejected, *refused.values()))
+        return refused
+
+    async def _take_call(self, body: bytes, kind: str, source: SourceRecord | None) -> Answer:
+        source = source or self._source_of(_write_key_in(body))
+        judged = self.judge(body, kind, source)
+        refused = await self._ingest([judged], source)
+        return refused_call(refused[0]) if refused else (200, [_JSON, _CORS], TAKEN)
+
+    async def _take_batch(self, body: bytes, source: SourceRecord | None) -> Answer:
         source = source or self._source_of(_write_key_in(body))
         batch = _envelope(body)
         judged = self._judge(batch, source)
@@ -302,11 +322,14 @@ class TrackingApp:
         accepted = [one for one in judged if isinstance(one, Incoming)]
         rejected = [one for one in judged if isinstance(one, Rejected)]
         refused = await self._space(source.space_id).ingest(accepted, rejected, source.id) if judged else []
+        self._count(len(judged) - len(refused), refused)
+        return refused
+
+    def _count(self, taken: int, refused: Iterable[Rejected]) -> None:
         counts = self.counts
-        counts.events_taken += len(judged) - len(refused)
+        counts.events_taken += taken
         for one in refused:
             counts.events_refused[one.code] = counts.events_refused.get(one.code, 0) + 1
-        return refused
 
 
 # -- the parts that need nothing of the app --------------------------------------------------------------------------
@@ -385,7 +408,24 @@ def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
     return [*_PREFLIGHT, (b"access-control-allow-headers", asked)]
 
 
-def _refusal(error: RefusedError) -> tuple[int, Headers, bytes]:
+def refused_call(refused: Rejected) -> Answer:
+    """Return what a client is told of a single call that was refused and kept."""
+    return 400, [_JSON, _CORS], _encode({"success": False, "code": refused.code, "message": refused.message})
+
+
+def answer_to(error: Exception, path: str) -> Answer:
+    """Return what a client is told of an error, and log those that are ours."""
+    if isinstance(error, RefusedError):
+        return _refusal(error)
+    if isinstance(error, LogFullError):
+        log.error("log_full", path=path, error=str(error))
+        message = "the disk is full; nothing of this call was taken, send it again later"
+        return _refusal(CallError(503, "log_full", message, retry_after=str(FULL_RETRY_AFTER_S)))
+    log.error("tracking_failed", path=path, exc_info=error)
+    return _refusal(CallError(500, "internal_error", "this is a fault of the server; its log says more"))
+
+
+def _refusal(error: RefusedError) -> Answer:
     headers = [_JSON, _CORS]
     headers.extend((name.lower().encode(), value.encode()) for name, value in refusal_headers(error).items())
     if isinstance(error, CallError):

@@ -11,7 +11,8 @@ import httpx
 
 from actors.control import Control
 from actors.space import Space, open_space
-from adapters.http.server import listen, server_for
+from adapters.http.server import Server, listen, server_for
+from adapters.http.singles import Singles
 from adapters.http.tracking import TrackingApp
 from eventlog.clock import SimulatedClock
 from eventlog.entries import Event
@@ -24,11 +25,19 @@ class Served:
     """What is being served, and a client that has the write key."""
 
     def __init__(
-        self, control: Control, space: Space, app: TrackingApp, client: httpx.AsyncClient, write_key: str, port: int
+        self,
+        control: Control,
+        space: Space,
+        app: TrackingApp,
+        server: Server,
+        client: httpx.AsyncClient,
+        write_key: str,
+        port: int,
     ) -> None:
         self.control = control
         self.space = space
         self.app = app
+        self._server = server
         self.client = client
         self.write_key = write_key
         self.port = port
@@ -50,6 +59,10 @@ class Served:
         """Return the header that the client sends."""
         return "Basic " + base64.b64encode(f"{self.write_key}:".encode()).decode()
 
+    def stop(self) -> None:
+        """Begin to stop the server."""
+        self._server.should_exit = True
+
     def events(self) -> list[Event]:
         """Return all events in the log, as durable now."""
         return [event for commit in self.log.read() for event in commit.events]
@@ -70,8 +83,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(*, requests_max: int = 1_000, request_timeout_s: float = 10.0) -> AsyncIterator[Served]:
-    """Serve the tracking API while the block lasts."""
+async def served(
+    *, requests_max: int = 1_000, request_timeout_s: float = 10.0, short_way: bool = True
+) -> AsyncIterator[Served]:
+    """Serve the tracking API while the block lasts; without the short way every call goes through the ASGI app."""
     clock = SimulatedClock(START_MS)
     drawn, made = count(1), count(1)
     control = await Control.open(MemoryLog(), clock, lambda size: next(drawn).to_bytes(size, "big"))
@@ -79,13 +94,16 @@ async def served(*, requests_max: int = 1_000, request_timeout_s: float = 10.0) 
     assert first is not None
     async with open_space(first.space.id, MemoryLog(), clock, suppression_key=b"k" * 32) as space:
         app = TrackingApp(control, lambda _: space, clock, lambda: f"made-{next(made)}", requests_max)
+        singles: list[Singles] = []
         server = server_for(
             app,
             connections_max=2_000,
             request_timeout_s=request_timeout_s,
             keep_alive_s=5,
             shutdown_timeout_s=5,
+            singles=lambda: singles[0] if short_way else None,
         )
+        singles.append(Singles(app, server.server_state.tasks))
         sock = listen("127.0.0.1", 0)
         port = sock.getsockname()[1]
         async with anyio.create_task_group() as tasks:
@@ -96,6 +114,6 @@ async def served(*, requests_max: int = 1_000, request_timeout_s: float = 10.0) 
                 async with httpx.AsyncClient(
                     base_url=f"http://127.0.0.1:{port}", auth=(first.write_key, ""), timeout=20
                 ) as client:
-                    yield Served(control, space, app, client, first.write_key, port)
+                    yield Served(control, space, app, server, client, first.write_key, port)
             finally:
                 server.should_exit = True

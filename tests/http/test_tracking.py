@@ -19,9 +19,9 @@ TRACKED: dict[str, Any] = {"type": "track", "userId": "ann", "event": "Order Com
 OK = {"success": True}
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[Served]:
-    async with served() as running:
+@pytest.fixture(params=["the short way", "the long way"])
+async def api(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    async with served(short_way=request.param == "the short way") as running:
         yield running
 
 
