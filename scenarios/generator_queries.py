@@ -226,7 +226,7 @@ class Queries:
         if form == "there":
             return value + self.rng.choice((".exists()", ".absent()"))
         if form == "omits":
-            return f"{value}.omits({self.literal()})"
+            return f"{value}.omits({', '.join(self.literal() for _ in range(self.rng.choice((1, 1, 2))))})"
         if form == "matches":
             return f"{value}.matches({self.quoted(self.rng.choice(PATTERNS))})"
         if form == "date":

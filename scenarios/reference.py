@@ -335,7 +335,8 @@ class Answers:
             return True
         if parent is None:
             return self.at_ms - window.before_ms < call.event_ms <= self.at_ms - window.after_ms
-        begun = window.after_ms == 0 or call.event_ms > parent.event_ms + window.after_ms
+        is_within = window.after_ms == 0 and not window.later  # within(parent: d): after the parent at all
+        begun = is_within or call.event_ms > parent.event_ms + window.after_ms
         return begun and call.event_ms <= parent.event_ms + window.before_ms
 
     def session(self, calls: list[Call], gap_ms: int) -> list[Call]:

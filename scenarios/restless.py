@@ -83,15 +83,16 @@ class RestlessWorld(SimulatedWorld):
             return
         self._scope.cancel()
         await self._ended.wait()
-        path = cast(SqliteLog, self.log).path
+        path, on_death = cast(SqliteLog, self.log).path, self.log.on_death
         await self.close_file()
         await self.open_file(path)
+        self.log.on_death = on_death
         self.open()
         await self.settle()
 
     async def _stir(self) -> None:
         unrest = self._unrest
-        if self._disk_full_until_ms:
+        if self._disk_full_until_ms is not None:
             return
         if self._random.random() < unrest.checkpoints:
             await self.space.checkpoint()

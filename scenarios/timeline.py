@@ -71,7 +71,7 @@ class _Chance:
         self.random = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self.duplicate = 0.0
         self.delay: Delay | None = None
-        self.disk_full_until_ms = 0
+        self.disk_full_until_ms: int | None = None
 
     def turn(self, fault: Fault, at_ms: int) -> None:
         """Take a fault into account from now on."""
@@ -156,7 +156,7 @@ def _sent(
     now: list[Moment] = []
     later: list[Moment] = []
     for arrival_ms in chance.arrivals_ms(at_ms):
-        if arrival_ms < chance.disk_full_until_ms:
+        if chance.disk_full_until_ms is not None and arrival_ms < chance.disk_full_until_ms:
             if arrival_ms == at_ms:
                 now.append(Moment(at_ms, step, Attempt(message, source)))
             arrival_ms = chance.disk_full_until_ms

@@ -176,7 +176,7 @@ class SimulatedWorld:
         self._seed = seed
         self._seal = PlainSeal()
         self._made = count(1)
-        self._disk_full_until_ms = 0
+        self._disk_full_until_ms: int | None = None
         self._lives = 0
         self.backfills_left = 0  # until the process dies in one
         self.active_max = ACTIVE_MAX
@@ -249,7 +249,9 @@ class SimulatedWorld:
         self._scope.cancel()
         await self._ended.wait()
         self.receiver.hang_up()
+        on_death = self.log.on_death  # of whoever is at something that goes on after this
         self.log = self.log.reborn()
+        self.log.on_death = on_death
         self.open()
 
     async def survived(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -257,6 +259,7 @@ class SimulatedWorld:
 
         The process may die before it is, or the disk have no room for it.
         """
+        outer = self.log.on_death
         for _ in range(LIVES_MAX):
             done, refused = False, self.log.refused
             with anyio.CancelScope() as scope:
@@ -268,7 +271,7 @@ class SimulatedWorld:
                     if not self.log.is_dead and self.log.refused == refused:
                         raise
             died = self.log.is_dead
-            self.log.on_death = None
+            self.log.on_death = outer
             if died:
                 await self._restart()
             elif done:
@@ -330,9 +333,9 @@ class SimulatedWorld:
         """Move the clock on, stopping wherever something is due."""
         for _ in range(TURNS_MAX):
             sent_due_ms = await self._deliver()
-            moments = [self.space.next_due_ms(), sent_due_ms, self.receiver.next_ms(), self._disk_full_until_ms or None]
+            moments = [self.space.next_due_ms(), sent_due_ms, self.receiver.next_ms(), self._disk_full_until_ms]
             due = [moment for moment in moments if moment is not None and moment <= to_ms]
-            if self._disk_full_until_ms:  # what is due already waits for room
+            if self._disk_full_until_ms is not None:  # what is due already waits for room
                 due = [moment for moment in due if moment > self.clock.now_ms()]
             if not due:
                 break
@@ -344,11 +347,11 @@ class SimulatedWorld:
 
     async def _arrive(self, at_ms: int) -> None:
         self.clock.set_ms(at_ms)
-        if self._disk_full_until_ms:
+        if self._disk_full_until_ms is not None:
             if at_ms < self._disk_full_until_ms:
                 return
             self.log.fail_with = None
-            self._disk_full_until_ms = 0
+            self._disk_full_until_ms = None
         await self.space.advance()
 
     # -- what happens ------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Stream:
         of_parent = [window for window in event.windows if window.parent]
         self.windows = tuple(window for window in event.windows if not window.parent)
         self.reach = Reach(
-            max((window.after_ms for window in of_parent), default=0),
+            max((window.open_low_ms for window in of_parent), default=-1),
             min((window.before_ms for window in of_parent), default=FOREVER),
         )
         self.after_ms: int = max((window.after_ms for window in self.windows), default=0)

@@ -61,14 +61,14 @@ def left_keys(value: Any) -> Iterable[Key]:
 
 
 class Reach(Struct, frozen=True):
-    """How far before a nested event its parents lie: after_ms < nested - parent <= before_ms; 0: after it at all."""
+    """How far before a nested event its parents lie: after_ms < nested - parent <= before_ms; -1: after it at all."""
 
     after_ms: int
     before_ms: int
 
     def first(self, records: list[Record], parent: Record) -> int:
         """Return the place of the first nested record that a parent counts, in sorted ones."""
-        if self.after_ms:
+        if self.after_ms >= 0:
             return bisect_left(records, [parent[0] + self.after_ms + 1])
         return bisect_left(records, [parent[0], parent[1] + 1])
 
@@ -82,7 +82,7 @@ class Reach(Struct, frozen=True):
 
     def end(self, parents: list[Record], record: Record) -> int:
         """Return the place of the first parent that a nested record does not follow."""
-        return bisect_left(parents, [record[0] - self.after_ms] if self.after_ms else record[:2])
+        return bisect_left(parents, [record[0] - self.after_ms] if self.after_ms >= 0 else record[:2])
 
     def parents(self, parents: list[Record], record: Record) -> slice:
         """Return which parents count a nested record."""

@@ -155,7 +155,6 @@ class _Checker:
                 place.down("right").path,
                 found=f"'{node.op}' with {len(node.right) or 'no'} argument{'' if len(node.right) == 1 else 's'}",
                 accepted=(wanted,),
-                hint="none_of(…) with several, or NOT ….contains(…)" if node.op == "omits" else "",
             )
         self._value(node.left, place.down("left"))
         self._left_kind(node, place.down("left"))

@@ -88,10 +88,10 @@ def _single_windows(node: Event) -> Iterator[str]:
     for window in node.windows:
         shown = f"`{window_text(window)}`"
         if window.after_ms > window.before_ms:
-            swapped = type(window)(window.before_ms, window.after_ms, window.parent)
+            swapped = type(window)(window.before_ms, window.after_ms, window.parent, later=window.before_ms == 0)
             yield f"{shown} has its ends swapped and holds no event: write {window_text(swapped)}"
         elif window.after_ms == window.before_ms:
-            is_tie = window.parent and not window.after_ms
+            is_tie = window.parent and window.open_low_ms < 0
             yield f"{shown} " + ("holds only what happens in the same millisecond" if is_tie else "is empty")
     if node.expires_after_ms == 0:
         yield "`expires_after(0 days)`: a session that ends at once holds no event"

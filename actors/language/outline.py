@@ -113,7 +113,7 @@ def _filters(event: Event, parent: Event | None) -> Iterator[str]:
 def _window(window: Window, parent: Event | None) -> str:
     before = duration_text(window.before_ms)
     origin = f"after {call_text(parent)}" if window.parent and parent is not None else "ago"
-    if window.after_ms:
+    if window.after_ms or window.later:
         return f"between {duration_text(window.after_ms)} and {before} {origin}"
     return f"within {before} {origin}" if window.parent else f"within the last {before}"
 

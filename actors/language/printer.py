@@ -57,7 +57,7 @@ def value_text(value: Value | Duration) -> str:
 def window_text(window: Window) -> str:
     """Return a window as the filter that makes it."""
     parent = "parent: " if window.parent else ""
-    if window.after_ms == 0:
+    if window.after_ms == 0 and not (window.parent and window.later):
         return f"within({parent}{duration_text(window.before_ms)})"
     return f"between({parent}{duration_text(window.after_ms)}, {duration_text(window.before_ms)})"
 

@@ -8,7 +8,7 @@ from math import inf
 
 from msgspec import Struct
 
-from actors.language.tree import Event, Window
+from actors.language.tree import Event
 
 
 class Reach(Struct, frozen=True):
@@ -28,7 +28,7 @@ class Reach(Struct, frozen=True):
 def reach_of(event: Event, parent: Reach | None = None) -> Reach:
     """Return the reach of an event, inside that of the event it is nested in."""
     own = [window for window in event.windows if window.parent]
-    if own and max(_open_low_ms(window) for window in own) >= min(window.before_ms for window in own):
+    if own and max(window.open_low_ms for window in own) >= min(window.before_ms for window in own):
         return Reach(low_ms=0, high_ms=0)
     low_ms, high_ms, since_ms, until_ms = -inf, 0.0, -inf, inf
     for window in event.windows:
@@ -48,8 +48,3 @@ def reach_of(event: Event, parent: Reach | None = None) -> Reach:
     if event.until_ms is not None:
         until_ms = min(until_ms, event.until_ms)
     return Reach(low_ms, high_ms, since_ms, until_ms)
-
-
-def _open_low_ms(window: Window) -> int:
-    """Return what the distance from the parent must exceed: without a lower end, the parent's own time is in."""
-    return window.after_ms or -1

@@ -65,7 +65,9 @@ class Stream:
             case "between":
                 parent = named(call, "parent")
                 after, before = two(call, "two durations, the shorter first: between(30 days, 90 days)")
-                window = Window(duration(after.value).ms, duration(plain(before)).ms, parent is not None)
+                after_ms, before_ms = duration(after.value).ms, duration(plain(before)).ms
+                later = parent is not None and after_ms == 0
+                window = Window(after_ms, before_ms, parent is not None, later)
                 self._windows.append(places.mark(window, parent or call.at))
             case "sources":
                 self._exclude_sources += _sources(call)

@@ -45,11 +45,18 @@ class Window(Node, frozen=True, tag="window", omit_defaults=True):
 
     With `parent` it is measured forward from the parent event: parent.ts + after < ts <= parent.ts + before (and for
     `within(parent: d)`, where after_ms is 0: after the parent in (timestamp, sequence) order and ts <= parent.ts + d).
+    `later` tells `between(parent: 0 days, d)` from that: what happens at the parent's own instant is not in.
     """
 
     after_ms: int
     before_ms: int
     parent: bool = False
+    later: bool = False
+
+    @property
+    def open_low_ms(self) -> int:
+        """Return what the distance from the parent must exceed; -1 where its own instant is in, if after it."""
+        return self.after_ms if self.after_ms or self.later else -1
 
 
 class Reducer(Node, frozen=True, tag="reducer", omit_defaults=True):
@@ -146,7 +153,7 @@ OPERATORS: dict[str, tuple[int, int | None]] = {
     "exists": (0, 0),
     "absent": (0, 0),
     "contains": (1, None),
-    "omits": (1, 1),
+    "omits": (1, None),
     "starts_with": (1, None),
     "ends_with": (1, None),
     "one_of": (1, None),

@@ -41,7 +41,7 @@ class Plain:
         for window in event.windows:
             if window.parent:
                 assert parent is not None
-                first = parent.ms + window.after_ms if window.after_ms else None
+                first = parent.ms + window.after_ms if window.after_ms or window.later else None
                 found = [one for one in found if first is None or one.ms > first]
                 found = [one for one in found if one.ms <= parent.ms + window.before_ms]
             else:

@@ -30,7 +30,12 @@ COUNT = Reducer("count")
 NAMES = ("A", "B", "C")
 VALUES: tuple[Any, ...] = (None, 1, 2, "1", 1.0, "x", True, ["1", "x"], [], {"k": 1})
 FROM_NOW = (Window(0, 3), Window(2, 5))
-FROM_PARENT = (Window(0, 2, parent=True), Window(1, 3, parent=True), Window(0, 4, parent=True))
+FROM_PARENT = (
+    Window(0, 2, parent=True),
+    Window(1, 3, parent=True),
+    Window(0, 4, parent=True),
+    Window(0, 3, parent=True, later=True),
+)
 
 counted = st.builds(
     lambda op, bound: (op, (Literal(bound),)),

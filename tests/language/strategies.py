@@ -120,7 +120,7 @@ def comparisons(draw: st.DrawFn, scope: Scope) -> Comparison:
             right = draw(st.lists(single_values(scope), min_size=1, max_size=3))
             return Comparison(left, draw(st.sampled_from(LIST_OPERATORS)), tuple(right))
         case "omits":
-            return Comparison(left, "omits", (draw(single_values(scope)),))
+            return Comparison(left, "omits", tuple(draw(st.lists(single_values(scope), min_size=1, max_size=2))))
         case "date":
             date: Value = Literal(draw(st.sampled_from(DATES)))
             right_date = draw(st.just(date) | single_values(scope).filter(_may_be_date))
@@ -185,10 +185,12 @@ def events(draw: st.DrawFn, scope: Scope) -> Event:
     )
 
 
-def windows(*, is_nested: bool) -> st.SearchStrategy[Window]:
+@st.composite
+def windows(draw: st.DrawFn, *, is_nested: bool) -> Window:
     """Draw `within` or `between`."""
-    parent = st.booleans() if is_nested else st.just(value=False)
-    return st.builds(Window, st.just(0) | durations_ms(), durations_ms(), parent)
+    parent = is_nested and draw(st.booleans())
+    after_ms = draw(st.just(0) | durations_ms())
+    return Window(after_ms, draw(durations_ms()), parent, later=parent and after_ms == 0 and draw(st.booleans()))
 
 
 @st.composite

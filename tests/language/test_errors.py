@@ -97,7 +97,6 @@ TABLE = [
     ("event('A').where(property('x')).count() >= 1", 18, "a value", "a condition"),
     ("trait('x').exists(5)", 12, "1 argument", "none"),
     ("trait('x').equals()", 12, "no arguments", "one"),
-    ("trait('x').omits('a', 'b')", 12, "2 arguments", "none_of"),
     ("trait('x').within_last(7)", 24, "the number 7", "a duration"),
     ("trait('x') > 7 days", 14, "'7 days'", "within_last"),
     ("trait('x').equals(7 days)", 19, "a duration", "within_last"),

@@ -205,6 +205,7 @@ def test_a_symbol_stands_for_its_function(op: str, symbols: tuple[str, ...], lef
         ("contains('BAG', 'BOX')", "contains", (Literal("BAG"), Literal("BOX"))),
         ("contains(['BAG', 'BOX'])", "contains", (Literal("BAG"), Literal("BOX"))),
         ("omits('BAG')", "omits", (Literal("BAG"),)),
+        ("omits('BAG', 'BOX')", "omits", (Literal("BAG"), Literal("BOX"))),
         ("starts_with('a')", "starts_with", (Literal("a"),)),
         ("ends_with('a', 'b')", "ends_with", (Literal("a"), Literal("b"))),
         ("one_of('a', 5, true)", "one_of", (Literal("a"), Literal(5), Literal(value=True))),

@@ -48,6 +48,11 @@ from actors.language.tree import Event, Reducer, Window
             "event('B'): no event can lie in all of its windows",
         ),
         ("event('A').where(event('B').within(parent: 0 days).count() >= 1).count() >= 1", "the same millisecond"),
+        ("event('A').where(event('B').between(parent: 0 days, 0 days).count() >= 1).count() >= 1", "is empty"),
+        (
+            "event('A').where(event('B').between(parent: 1 day, 0 days).count() >= 1).count() >= 1",
+            "write between(parent: 0 days, 1 day)",
+        ),
         # comparisons
         ("event('A').count() < 0", "is never true: a count is at least 0"),
         ("event('A').count() <= -1", "is never true"),

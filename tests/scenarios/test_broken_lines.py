@@ -389,6 +389,13 @@ LINES: Final = (
         "edges_to_the_millisecond",
     ),
     Line(
+        "`between(parent: 0 days, …)`: the parent's own instant is out",
+        "joins.py",
+        "if self.after_ms >= 0:",
+        "if self.after_ms > 0:",
+        "between_from_the_parent_on",
+    ),
+    Line(
         "`property = property(parent:)`: the right side's type decides",
         "joins.py",
         "return (number,) if text is None else (text, number)",
