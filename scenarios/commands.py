@@ -119,7 +119,8 @@ def _tell(outcome: "Report", seconds: float) -> None:
             f"[bold red]differs[/] {escape(one.scenario or one.file)}  [dim]{escape(one.file)}[/]", soft_wrap=True
         )
         for failure in one.failures:
-            console.print(f"  at {failure.at}, {failure.path}", markup=False, soft_wrap=True)
+            if failure.at or failure.path:  # neither, where the file is no scenario
+                console.print(f"  at {failure.at}, {failure.path}", markup=False, soft_wrap=True)
             console.print(f"    expected {_json(failure.expected)}", markup=False, soft_wrap=True)
             console.print(f"    found    {_json(failure.actual)}", markup=False, soft_wrap=True)
     passed = sum(one.passed for one in outcome.scenarios)

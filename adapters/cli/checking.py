@@ -30,7 +30,7 @@ KEEPS: Final[dict[type[Query], str]] = {
     Tally: "how often each value occurred",
     Recent: "the {cap} newest timestamps",
     Records: "the events that its window or session may still count: time and value",
-    Funnel: "the events of its {parts} steps that may still count: time and what is compared",
+    Funnel: "the events {steps}that may still count: time and what is compared",
 }
 """What each kind of question keeps for a profile; nothing is kept for a profile without a matching event."""
 
@@ -88,8 +88,9 @@ def _of(asked: Asked) -> str:
 def _kept(query: Query) -> str:
     if isinstance(query, Recent) and query.cap == 1:
         return "the newest timestamp"
-    parts = len(query.streams) if isinstance(query, Funnel) else 0
-    return KEEPS[type(query)].format(cap=getattr(query, "cap", 0), parts=parts)
+    streams = len(query.streams) if isinstance(query, Funnel) else 0
+    steps = f"of its {streams} steps " if streams > 1 else ""
+    return KEEPS[type(query)].format(cap=getattr(query, "cap", 0), steps=steps)
 
 
 def check(query: QueryText, /, *, type: Entities = "users", trait: Flag = False, format: Output = "text") -> int:

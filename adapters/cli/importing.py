@@ -120,6 +120,7 @@ async def import_(
         raise MisusedError("a file is named twice")
     from adapters.cli.intake import intake_of
 
+    _refuse_nothing_to_read(files)
     tallies: dict[str, Tally] = {}
     sizes = [size_bytes(name) for name in files]
     total = sum(size or 0 for size in sizes) if None not in sizes else None
@@ -136,6 +137,12 @@ async def import_(
     failed = any(tally.failure for tally in tallies.values())
     nothing = any(tally.refused for tally in tallies.values()) and not any(_good(tallies.values()))
     return 1 if failed or nothing else 0
+
+
+def _refuse_nothing_to_read(files: list[str]) -> None:
+    """Refuse files of which none is there: a misspelt name must not make a data directory."""
+    if not any(name == "-" or Path(name).exists() for name in files):
+        raise UnreadableFileError(files[0], 0, "No such file or directory")
 
 
 def _good(tallies: Iterable[Tally]) -> list[int]:

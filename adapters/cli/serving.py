@@ -10,11 +10,12 @@ import anyio
 from cyclopts import Parameter
 
 from adapters.cli.opened import tell_secrets
-from adapters.cli.options import DATA_DEFAULT
+from adapters.cli.options import DATA_DEFAULT, MisusedError
 from adapters.cli.terminal import note
 from adapters.config import PREFIX, load_settings, unknown_variables
 from adapters.daemon import Daemon, serve
 from adapters.logs import configure_logs
+from eventlog.errors import ConfigError
 
 
 def serve_(
@@ -45,6 +46,10 @@ def serve_(
         "simulated_clock": simulated_clock,
         "log_format": log_format,
     }
+    try:
+        load_settings(given=given)
+    except ConfigError as error:
+        raise MisusedError(str(error)) from None
     settings = load_settings(config, os.environ, given)
     configure_logs(settings.log_format, settings.log_level)
     for variable in unknown_variables(os.environ):

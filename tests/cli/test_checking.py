@@ -33,6 +33,10 @@ def test_every_kind_of_question_says_what_it_keeps() -> None:
         ("page('Home').max(property('x')) >= 3", "page 'Home': one value"),
         ("event().count() >= 1", "any track call or any page call or any screen call: a count"),
         (FUNNEL, "event 'A' then event 'B': the events of its 2 steps that may still count: time and what is compared"),
+        (
+            "event('A').where(trait('x') > 10).count() >= 3",
+            "event 'A': the events that may still count: time and what is compared",
+        ),
     ],
 )
 def test_it_tells_what_is_kept_for_each_profile(query: str, keeps: str) -> None:

@@ -109,6 +109,13 @@ def test_an_unreadable_file_does_not_sink_the_other(turnout: Turnout, tmp_path: 
     assert f"{good}: 1 taken" in ran.err
 
 
+def test_a_file_that_is_not_there_makes_no_data_directory(turnout: Turnout, tmp_path: Path) -> None:
+    ran = turnout("import", tmp_path / "missing", "--data", tmp_path / "data")
+    assert ran.status == 1
+    assert "missing: cannot be read after 0 bytes: No such file" in ran.err
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_secrets_of_a_new_data_directory_are_told_once(turnout: Turnout, tmp_path: Path) -> None:
     file = written(tmp_path, [GOOD % 1])
     assert "admin token  tt_" in turnout("import", file, "--data", tmp_path / "data").err

@@ -23,6 +23,8 @@ from tests.cli.conftest import BIG, Served, Turnout
         (("tokens", "create", "x", "--scope", "everything"), "--scope: found 'everything', expected events:write"),
         (("import", "a", "a"), "a file is named twice"),
         (("serve", "--port", "eighty"), 'unable to convert "eighty" into int'),
+        (("serve", "--port", "65536"), "port: found 65536, expected a whole number from 0 to 65535"),
+        (("serve", "--simulated-clock", "noon"), "simulated_clock: found 'noon', expected an ISO 8601 time"),
         (("replay", "--space", "x"), "--space goes with --check and --as-of"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
