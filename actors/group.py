@@ -5,9 +5,11 @@ Everyone who added something waits for the same commit, and hears the same error
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import anyio
 
+from actors.door import Incoming
 from eventlog.entries import AnyFact, Commit, Event, Rejected
 from eventlog.errors import LogError
 from eventlog.log import Changes
@@ -43,6 +45,27 @@ class Group:
     def is_full(self) -> bool:
         """Tell whether the next event should wait."""
         return len(self.events) >= EVENTS_MAX
+
+    def join(
+        self, calls: Sequence[Incoming], profiles: Sequence[int], accounts: Sequence[int], source: str, now_ms: int
+    ) -> None:
+        """Take in calls as events: those of these profiles, in these accounts."""
+        self.events.extend(
+            map(  # by columns, which costs half of a loop
+                Event,
+                range(self.next_seq, self.next_seq + len(calls)),
+                [one.event_ms for one in calls],
+                repeat(now_ms),
+                profiles,
+                accounts,
+                [one.kind for one in calls],
+                [one.name for one in calls],
+                repeat(source),
+                [one.message_id for one in calls],
+                [one.body for one in calls],
+            )
+        )
+        self.datas.extend([one.data for one in calls])
 
     def refuse(self, refusals: Sequence[Rejected]) -> None:
         """Take in refused events."""

@@ -158,9 +158,10 @@ class Identity:
             elif len(ids) == 1:  # what nearly every call is, looked at as `_known_profile` would
                 one = ids[0]
                 packed = young.get((one.id_type, one.value))
-                is_known = packed is not None and packed < (call.event_ms + 1) << ENTITY_BITS
-                is_known = is_known and not one.refusal and one.collection == "users"
-                found.append(packed & ENTITY_MASK if packed is not None and is_known else 0)
+                if packed is None or packed >> ENTITY_BITS > call.event_ms or one.refusal or one.collection != "users":
+                    found.append(0)
+                else:
+                    found.append(packed & ENTITY_MASK)
             else:
                 found.append(self._known_profile(ids, call.event_ms) or 0)
         if len(calls) > 1 and not all(found):

@@ -38,7 +38,6 @@ from eventlog.entries import (
     DefinitionSaved,
     DefinitionSwitched,
     Erased,
-    Event,
     EventsForgotten,
     IdentityRulesChanged,
     Merged,
@@ -461,36 +460,58 @@ class SpaceCore:
     def _join(self, group: Group, accepted: Sequence[Incoming], source: str) -> dict[int, Rejected]:
         """Decide who messages are from and put them into a group; return those refused, by their places."""
         refused: dict[int, Rejected] = {}
+        if self.identity.suppresses:
+            for place, one in enumerate(accepted):
+                if self.identity.suppressed_id(one.ids) is not None:
+                    refused[place] = self._refusal(group, one, source, "suppressed", "this user is suppressed")
+        places: Sequence[int] = range(len(accepted))
+        if refused:
+            places = [place for place in places if place not in refused]
+            accepted = [accepted[place] for place in places]
         now_ms = self.clock.now_ms()
-        identity, add, append, keep = self.identity, self.seen.add, group.events.append, group.datas.append
-        suppresses = identity.suppresses
-        known = identity.known_profiles(accepted)
-        seq = group.next_seq  # of the next event that joins; nothing else joins meanwhile
-        for place, one in enumerate(accepted):
-            if suppresses and identity.suppressed_id(one.ids) is not None:
-                refused[place] = self._refusal(group, one, source, "suppressed", "this user is suppressed")
-                continue
-            if not add(one.message_id, now_ms):
+        if self.seen.add_all([one.message_id for one in accepted], now_ms):
+            self._put(group, accepted, places, source, now_ms, refused)
+            return refused
+        for place, one in zip(places, accepted, strict=True):  # a refused one's id may come again right behind it
+            if self.seen.add(one.message_id, now_ms):
+                self._put(group, [one], [place], source, now_ms, refused)
+            else:
                 self.duplicates += 1
-                continue
-            profile, account = known[place], 0
-            if not profile:
-                who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
-                if who.refusal:
-                    self.seen.discard((one.message_id,))
-                    refused[place] = self._refusal(group, one, source, who.refusal, who.message)
-                    continue
-                if who.facts:
-                    group.facts.extend(who.facts)
-                    if any(type(fact) is Merged for fact in who.facts):  # then others lead elsewhere, too
-                        known = identity.known_profiles(accepted)
-                profile, account = who.profile, who.account
-            append(
-                Event(seq, one.event_ms, now_ms, profile, account, one.kind, one.name, source, one.message_id, one.body)
-            )
-            keep(one.data)
-            seq += 1
         return refused
+
+    def _put(
+        self,
+        group: Group,
+        calls: Sequence[Incoming],
+        places: Sequence[int],
+        source: str,
+        now_ms: int,
+        refused: dict[int, Rejected],
+    ) -> None:
+        """Put messages that are no duplicates into a group, those that are nobody's into `refused` by their places."""
+        identity = self.identity
+        profiles, accounts = identity.known_profiles(calls), [0] * len(calls)
+        first = group.next_seq  # of the next event that joins; nothing else joins meanwhile
+        nobodys: set[int] = set()
+        at = -1
+        while (at := _next_zero(profiles, at + 1)) >= 0:
+            one, seq = calls[at], first + at - len(nobodys)
+            who = identity.resolve(one.ids, group=one.group, event_ms=one.event_ms, cause_seq=seq, source=source)
+            if who.refusal:
+                self.seen.discard((one.message_id,))
+                refused[places[at]] = self._refusal(group, one, source, who.refusal, who.message)
+                nobodys.add(at)
+                continue
+            if who.facts:
+                group.facts.extend(who.facts)
+                if any(type(fact) is Merged for fact in who.facts):  # then others lead elsewhere, too: each is asked
+                    profiles[at + 1 :] = [0] * (len(calls) - at - 1)
+            profiles[at], accounts[at] = who.profile, who.account
+        if nobodys:
+            somebodys = [at for at in range(len(calls)) if at not in nobodys]
+            calls = [calls[at] for at in somebodys]
+            profiles, accounts = [profiles[at] for at in somebodys], [accounts[at] for at in somebodys]
+        group.join(calls, profiles, accounts, source, now_ms)
 
     async def _room(self) -> Group:
         """Return the open group once it has room."""
@@ -545,3 +566,11 @@ class SpaceCore:
         self._stir()
         commit = await group.durable()
         return commit.first_seq + len(commit.events) + place
+
+
+def _next_zero(values: list[int], start: int) -> int:
+    """Return where the next 0 stands, -1 where there is none."""
+    try:
+        return values.index(0, start)
+    except ValueError:
+        return -1

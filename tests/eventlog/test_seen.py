@@ -18,8 +18,8 @@ def make_event(seq: int, message_id: str, received_ms: int, profile: int = 1) ->
 
 
 async def take(log: MemoryLog, seen: SeenIds, message_id: str, now_ms: int) -> bool:
-    """Do what a partition does with a message: ask, append, note."""
-    if not seen.add(message_id, now_ms):
+    """Do what a partition does with a message: ask for its batch, then for itself, append, note."""
+    if not (seen.add_all([message_id], now_ms) or seen.add(message_id, now_ms)):
         return False
     event = make_event(log.last_seq + 1, message_id, now_ms)
     await log.append([Commit(event.seq, now_ms, (event,))])
