@@ -29,10 +29,15 @@ from eventlog.sqlite_errors import our_errors
 from eventlog.sqlite_file import sync_directory
 
 FORMAT: Final = 1
+FORMAT_FILE: Final = "format"
+FORMAT_PARTIAL: Final = "format.partial"
+FORMAT_DIGITS_MAX: Final = 9
+CONTROL_FILE: Final = "control.log"
 SCRATCH_PREFIX: Final = "turnout-replay-"  # data directories with copies of logs, each held by a process at it
 LOCK_BYTES_MAX: Final = 4096
 LOCK_TRIES: Final = 3
 LOCK_PAUSE_S: Final = 0.01
+_OF_A_FIRST_START: Final = ("turnout.lock", FORMAT_PARTIAL)  # all that one may leave that was cut short
 _SPACE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # a file's name, and nothing that climbs out of the directory
 
 
@@ -76,6 +81,7 @@ class DataDir:
             if path.exists() and not path.is_dir():
                 raise LogError(f"{path} is a file; name a directory to keep data in")
             path.mkdir(parents=True, exist_ok=True, mode=0o700)  # events are personal data
+            _refuse_strangers(path)  # before anything is written: it may be another program's
             lock = os.open(path / "turnout.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if not _locked(lock):
@@ -103,7 +109,7 @@ class DataDir:
     @property
     def control_path(self) -> Path:
         """Return the file of the control log."""
-        return self.path / "control.log"
+        return self.path / CONTROL_FILE
 
     @property
     def exports_path(self) -> Path:
@@ -180,30 +186,39 @@ def _read_holder(lock: int) -> Holder | None:
         return None
 
 
+def _refuse_strangers(path: Path) -> None:
+    """Refuse a directory that holds things and says no format: it is another program's, or it has lost its own."""
+    if (path / FORMAT_FILE).exists():
+        return
+    strangers = sorted(one.name for one in path.iterdir() if one.name not in _OF_A_FIRST_START)
+    if any(name.endswith(".log") or name == "spaces" for name in strangers):
+        raise LogCorruptError(
+            str(path / FORMAT_FILE),
+            f"the file is gone, but there are logs; if no newer Turnout wrote them, it held {FORMAT}",
+        )
+    if strangers:
+        raise LogError(f"{path} is no data directory: it holds {', '.join(strangers[:3])}; name an empty or a new one")
+
+
 def _settle_format(path: Path) -> None:
     """Write the format of a new directory, refuse one that we do not read. A format 2 will migrate from here."""
-    file = path / "format"
+    file = path / FORMAT_FILE
     try:
         text = file.read_text("ascii", "replace").strip()
     except FileNotFoundError:
-        strangers = sorted(one.name for one in path.iterdir() if one.name != "turnout.lock")
-        if any(name.endswith(".log") or name == "spaces" for name in strangers):
-            raise LogCorruptError(str(file), "the file is gone, but there are logs") from None
-        if strangers:
-            raise LogError(
-                f"{path} is no data directory: it holds {', '.join(strangers[:3])}; name an empty or a new one"
-            ) from None
-        partial = path / "format.partial"
+        partial = path / FORMAT_PARTIAL
         with partial.open("w") as written:
             written.write(f"{FORMAT}\n")
             written.flush()
             os.fsync(written.fileno())
         partial.rename(file)
         return
-    if not text.isdigit():
-        raise LogCorruptError(str(file), f"not a version number: {text[:20]!r}")
+    if not text.isdigit() or len(text) > FORMAT_DIGITS_MAX:
+        raise LogCorruptError(str(file), f"not a version number: {text[:20]!r}; this Turnout writes {FORMAT}")
     version = int(text)
     if version > FORMAT:
         raise LogError(f"{path} has format {version}, from a newer Turnout; this one reads {FORMAT}: upgrade it")
     if version < FORMAT:
-        raise LogError(f"{path} has format {version}, which no release of Turnout has written")
+        raise LogError(f"{path} has format {version}, which no release of Turnout has written; this one reads {FORMAT}")
+    if not (path / CONTROL_FILE).exists() and any((path / "spaces").glob("*.log")):
+        raise LogCorruptError(str(path / CONTROL_FILE), "the file is gone, but there are logs of spaces; put it back")

@@ -32,6 +32,11 @@ def log_error(error: Exception, path: Path) -> LogError:
     if isinstance(error, OSError):
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             return LogFullError(f"{path}: the disk is full ({error.strerror}); nothing was stored, try again later")
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            where = error.filename or path
+            return LogError(
+                f"{where}: {error.strerror}; let the user that runs Turnout write there, or name another place"
+            )
         return LogError(f"{path}: {error}")
     code = getattr(error, "sqlite_errorcode", None)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
