@@ -270,11 +270,13 @@ class Control:
             )
         return source, write_key
 
-    async def remove_write_key(self, source_id: str, hint: str, *, actor: str = "") -> SourceRecord:
-        """Take a write key from a source, named by its last letters. Raises NotFoundError."""
+    async def remove_write_key(self, source_id: str, key: str, *, actor: str = "") -> SourceRecord:
+        """Take a write key from a source, named in full or by its last letters. Raises NotFoundError."""
+        hashed, hint = hash_of(key), key[-HINT_CHARS:]
         async with self._one_at_a_time:
             source = self.source(source_id)
-            kept = [place for place, known in enumerate(source.key_hints) if known != hint]
+            named = zip(source.key_hashes, source.key_hints, strict=True)
+            kept = [place for place, known in enumerate(named) if known[0] != hashed and known[1] != key]
             if len(kept) == len(source.key_hints):
                 raise NotFoundError("not_found", f"the source has no write key that ends in {hint!r}", field="hint")
             source = structs.replace(

@@ -36,6 +36,8 @@ ROUTE_SCOPES: Final[dict[str, str]] = {
     "PATCH /sources/{source_id}": ADMIN,
     "POST /sources/{source_id}/write-keys": ADMIN,
     "DELETE /sources/{source_id}/write-keys/{hint}": ADMIN,
+    "POST /sources/{source_id}/writekey": ADMIN,
+    "DELETE /sources/{source_id}/writekey/{write_key}": ADMIN,
     "GET /tokens": ADMIN,
     "POST /tokens": ADMIN,
     "POST /tokens/{token_id}/rotate": ADMIN,

@@ -147,7 +147,8 @@ async def furnish(room: Room, url: str) -> dict[str, str]:
             letters = data_of(await client.get(f"{at}/destinations/{destination['id']}/dead-letters"))
     preview = await room.preview(definition={"query": BUYERS})
     token = data_of(await client.post("/tokens", json={"name": "t", "scopes": ["admin"], "spaceId": room.space_id}))
-    source = data_of(await client.post(f"/sources/{room.source_id}/write-keys"))["source"]
+    data_of(await client.post(f"/sources/{room.source_id}/write-keys"))
+    source = data_of(await client.post(f"/sources/{room.source_id}/writekey"))["source"]
     regulation = {
         "regulationType": "SUPPRESS_ONLY",
         "subjectType": "USER_ID",
@@ -167,6 +168,7 @@ async def furnish(room: Room, url: str) -> dict[str, str]:
         "preview_id": preview["id"],
         "source_id": room.source_id,
         "hint": source["writeKeys"][0],
+        "write_key": source["writeKeys"][-1],
         "token_id": token["token"]["id"],
         "regulate_id": regulated["regulateId"],
         "audience_type": "USERS",

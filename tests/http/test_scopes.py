@@ -78,6 +78,8 @@ async def test_what_lies_above_spaces_shows_a_token_only_its_own(stand: Stand) -
         ("GET", f"/sources/{source['id']}"),
         ("PATCH", f"/sources/{source['id']}"),
         ("POST", f"/sources/{source['id']}/write-keys"),
+        ("POST", f"/sources/{source['id']}/writekey"),
+        ("DELETE", f"/sources/{source['id']}/writekey/{source['writeKeys'][0]}"),
         ("DELETE", f"/sources/{source['id']}/write-keys/{source['writeKeys'][0]}"),
         ("POST", f"/tokens/{first['id']}/rotate"),
         ("DELETE", f"/tokens/{first['id']}"),

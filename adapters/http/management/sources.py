@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from adapters.http.context import ApiRequest, actor_of, api_of, caller_of, reaches
-from adapters.http.envelopes import Data, PageQuery, PaginationOutput, Shape, paginate
+from adapters.http.envelopes import SUCCESS, Data, PageQuery, PaginationOutput, Shape, Status, paginate
 from eventlog.entries import SourceRecord
 from eventlog.errors import ForbiddenError
 from eventlog.instants import iso
@@ -167,7 +167,11 @@ async def edit_source(request: ApiRequest, source_id: FromPath[str], data: JSONB
     return Data(OneSource(source=source_out(changed)))
 
 
-@post("/sources/{source_id:str}/write-keys", status_code=HTTP_200_OK, summary="Add a write key")
+@post(
+    ["/sources/{source_id:str}/write-keys", "/sources/{source_id:str}/writekey"],
+    status_code=HTTP_200_OK,
+    summary="Add a write key",
+)
 async def add_write_key(request: ApiRequest, source_id: FromPath[str]) -> Data[OneSource]:
     """Make one more write key and tell it, this once; the older ones go on."""
     record = _source(request, source_id)
@@ -178,10 +182,20 @@ async def add_write_key(request: ApiRequest, source_id: FromPath[str]) -> Data[O
 @delete("/sources/{source_id:str}/write-keys/{hint:str}", status_code=HTTP_200_OK, summary="Remove a write key")
 async def remove_write_key(request: ApiRequest, source_id: FromPath[str], hint: FromPath[str]) -> Data[OneSource]:
     """Take a write key away, named by its last letters; events that come with it are refused at once."""
+    return Data(OneSource(source=source_out(await _without(request, source_id, hint))))
+
+
+async def _without(request: ApiRequest, source_id: str, key: str) -> SourceRecord:
     record = _source(request, source_id)
     control = api_of(request).daemon.control
-    changed = await control.remove_write_key(record.id, hint.removeprefix(HIDDEN), actor=actor_of(request))
-    return Data(OneSource(source=source_out(changed)))
+    return await control.remove_write_key(record.id, key.removeprefix(HIDDEN), actor=actor_of(request))
 
 
-ROUTES = [list_sources, create_source, get_source, edit_source, add_write_key, remove_write_key]
+@delete("/sources/{source_id:str}/writekey/{write_key:str}", status_code=HTTP_200_OK, summary="Remove a write key")
+async def remove_named_key(request: ApiRequest, source_id: FromPath[str], write_key: FromPath[str]) -> Data[Status]:
+    """Take a write key away, named in full or by its last letters: the path and the answer of the official clients."""
+    await _without(request, source_id, write_key)
+    return SUCCESS
+
+
+ROUTES = [list_sources, create_source, get_source, edit_source, add_write_key, remove_write_key, remove_named_key]
