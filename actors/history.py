@@ -116,14 +116,20 @@ class Hindsight:
         nodes = self.program.nodes.values()
         self.needs_groups = any(node.scope == ACCOUNT for node in nodes)
         self.needs_traits = any(self._looked_at(scope) for scope in (USER, ACCOUNT))
-        self.needs_everyone = any(node.asked is None and node.truth(self._blank_bits(node.scope)) for node in nodes)
+        # Somebody of whom nothing is known says false of a deleted audience, but nothing if yet unknown at its deletion.
+        blanks = {0, *(left.last_entity + 1 for left in self.program.left.values())}
+        self.needs_everyone = any(
+            node.asked is None and node.truth(self._blank_bits(node.scope, number))
+            for node in nodes
+            for number in blanks
+        )
 
     def _looked_at(self, scope: Scope) -> bool:
         program = self.program
         return bool(program.by_trait[scope]) or bool(program.traits_by_trait[scope])
 
-    def _blank_bits(self, scope: Scope) -> int:
-        entity: Entity = Account(0, self.program) if scope == ACCOUNT else User(0, self.program)
+    def _blank_bits(self, scope: Scope, number: int) -> int:
+        entity: Entity = Account(number, self.program) if scope == ACCOUNT else User(number, self.program)
         bits = 0
         for leaf in self.program.scoped[scope]:
             if leaf.holds(entity, self.at_ms):

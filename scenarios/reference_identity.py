@@ -365,6 +365,9 @@ def broken_limit(
         return None
     together = {**dict.fromkeys(trying, call.event_ms), **there}
     for id_type in sorted({known[0] for known in together}):
+        most = max((sum(known.type == id_type for known in entity.ids) for entity in matched), default=0)
+        if sum(known[0] == id_type for known in together) <= most:
+            continue  # nothing is added to it: a late event does not ask again about what is there
         limit = rules.limits.get(id_type, rules.limit_of_others)
         period_ms = PERIODS_MS[limit.period]
         counted = [

@@ -15,7 +15,7 @@ def reduce_values(reducer: tree.Reducer, values: list[Any]) -> Any:
             return total([number for value in values if (number := number_of(value)) is not None])
         case "avg":
             numbers = [number for value in values if (number := number_of(value)) is not None]
-            return float(total(numbers)) / len(numbers) if numbers else None
+            return average(numbers) if numbers else None
         case "min" | "max":
             return extreme(reducer, values)
         case "first":
@@ -30,10 +30,19 @@ def reduce_values(reducer: tree.Reducer, values: list[Any]) -> Any:
     raise AssertionError(reducer.name)
 
 
-def total(numbers: list[int | float]) -> int | float:
-    """Return an exact sum: of ints an int, else rounded once; a double does not hold every int."""
+def total(numbers: list[int | float]) -> int | float | None:
+    """Return an exact sum: of ints an int, else rounded once; a double does not hold every int, nor every sum."""
     exact = sum(map(Fraction, numbers), Fraction(0))
-    return int(exact) if all(isinstance(number, int) for number in numbers) else float(exact)
+    try:
+        return int(exact) if all(isinstance(number, int) for number in numbers) else float(exact)
+    except OverflowError:
+        return None
+
+
+def average(numbers: list[int | float]) -> float:
+    """Return the mean, of the rounded sum where a double holds it."""
+    summed = total(numbers)
+    return float(sum(map(Fraction, numbers)) / len(numbers)) if summed is None else float(summed) / len(numbers)
 
 
 def extreme(reducer: tree.Reducer, values: list[Any]) -> Any:

@@ -18,6 +18,7 @@ from scenarios.reference_identity import (
     event_ms_of,
     identify,
 )
+from scenarios.reference_reducers import reduce_values
 from scenarios.reference_run import ReferenceWorld, member_names, trait_of
 
 START_MS = 1_772_323_200_000  # 2026-03-01T00:00:00Z
@@ -294,3 +295,9 @@ def test_a_definition_that_refers_to_itself_is_an_error_of_the_caller() -> None:
     world = World(received({"userId": "u"}), [Change(2, START_MS, "a", itself)])
     with pytest.raises(AssertionError, match="refers to itself"):
         Answers(world, at_ms=START_MS, known_seq=2).members("a")
+
+
+def test_a_sum_that_no_double_holds_is_none_and_its_average_is_there() -> None:
+    huge = [1e308, 1e308]
+    assert reduce_values(tree.Reducer("sum", tree.Property(("x",))), huge) is None
+    assert reduce_values(tree.Reducer("avg", tree.Property(("x",))), huge) == 1e308
