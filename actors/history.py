@@ -116,7 +116,7 @@ class Hindsight:
         nodes = self.program.nodes.values()
         self.needs_groups = any(node.scope == ACCOUNT for node in nodes)
         self.needs_traits = any(self._looked_at(scope) for scope in (USER, ACCOUNT))
-        # Somebody of whom nothing is known says false of a deleted audience, but nothing if yet unknown at its deletion.
+        # Who is not heard of says false of a deleted audience, but nothing if yet unknown at its deletion.
         blanks = {0, *(left.last_entity + 1 for left in self.program.left.values())}
         self.needs_everyone = any(
             node.asked is None and node.truth(self._blank_bits(node.scope, number))
