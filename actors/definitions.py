@@ -7,6 +7,7 @@ what decides membership. A new version gathers state beside the active one, unde
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 from typing import Literal as OneOf
@@ -206,13 +207,9 @@ class Definitions:
         held = self.held.get(number)
         return held is not None and held.active is not None and held.active.enabled
 
-    def waiting(self) -> list[Held]:
-        """Return those whose latest version waits for its past, the longest first."""
-        return [self.held[number] for number in self._waiting]
-
-    def next_waiting(self) -> Held | None:
-        """Return the one that has waited for its past for the longest, or None."""
-        return next((self.held[number] for number in self._waiting), None)
+    def waiting(self) -> Iterator[Held]:
+        """Yield those whose latest version waits for its past, the longest first."""
+        return (self.held[number] for number in self._waiting)
 
     def is_waiting(self, number: int | None = None) -> bool:
         """Tell whether a definition's latest version, or that of any, waits for its past."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.conditions.handlers import generate
 from actors.conditions.program import ACCOUNT, USER, Asked, Leaf, Left, Node, Program, Scope, Spec
@@ -45,9 +46,18 @@ def gather(
     at_ms: int,
     canonical: Canonical,
     progress: Progress = unheard,
+    untils: Mapping[int, int] | None = None,
 ) -> States:
-    """Return the states of these questions over the log up to `until_seq`, by the profile that is who today."""
-    handlers = generate(s for one in asked for s in one.subscriptions)
+    """Return the states of these questions over the log up to `until_seq`, by the profile that is who today.
+
+    `untils` says of questions, by index, where in the log they end before that.
+    """
+    ends = untils or {}
+    handlers = generate(
+        replace(one, until_seq=ends[one.asked]) if ends.get(one.asked, until_seq) < until_seq else one
+        for question in asked
+        for one in question.subscriptions
+    )
     states: States = {}
     for columns in log.scan_columns(handlers.keys(), 0, until_seq):
         named = [

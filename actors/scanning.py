@@ -31,9 +31,9 @@ Page = list[Row]
 
 
 class Backfill(Struct, frozen=True, tag="backfill"):
-    """The past of some questions of a definition. Rows: entity, place of the question in `questions`, dumped state."""
+    """The past of some questions of definitions. Rows: entity, place of the question in `questions`, dumped state."""
 
-    definition: Definition
+    definitions: tuple[Definition, ...]
     questions: tuple[tuple[str, int], ...]  # by its identity in a program; up to which sequence its past is missing
     at_ms: int
 
@@ -121,21 +121,27 @@ def scan(job: Job, log: Log, canonical: Canonical, hear: Progress = unheard) -> 
 def _past(job: Backfill, log: Log, canonical: Canonical, hear: Progress) -> Iterable[Row]:
     """Return rows in order of entity, so that all that is known of one is taken at once."""
     program = Program()
-    program.set_definitions([spec_of(job.definition, job.definition.number)])
-    by_seq: dict[int, dict[int, int]] = {}
-    for place, (identity, until_seq) in enumerate(job.questions):
-        by_seq.setdefault(until_seq, {})[program.asked[identity].index] = place
+    program.set_definitions([spec_of(one, one.number) for one in job.definitions])
+    places = {program.asked[identity].index: place for place, (identity, _) in enumerate(job.questions)}
+    untils = {index: job.questions[place][1] for index, place in places.items()}
+    asked = {index: program.asked_by_index[index] for index in places}
+    states = gather(
+        log,
+        asked.values(),
+        until_seq=job.until_seq,
+        at_ms=job.at_ms,
+        canonical=canonical,
+        progress=hear,
+        untils=untils,
+    )
     rows: list[Row] = []
-    for until_seq, places in by_seq.items():
-        asked = {index: program.asked_by_index[index] for index in places}
-        states = gather(log, asked.values(), until_seq=until_seq, at_ms=job.at_ms, canonical=canonical, progress=hear)
-        while states:  # let go of one form as the other is made: both at once would be twice the size
-            entity, mine = states.popitem()
-            rows += [
-                (entity, places[index], asked[index].query.dump(state))
-                for index, state in mine.items()
-                if state is not None
-            ]
+    while states:  # let go of one form as the other is made: both at once would be twice the size
+        entity, mine = states.popitem()
+        rows += [
+            (entity, places[index], asked[index].query.dump(state))
+            for index, state in mine.items()
+            if state is not None
+        ]
     rows.sort(key=_place)
     return rows
 

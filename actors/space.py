@@ -160,7 +160,7 @@ class Space(SpaceCore):
 
     def _view(self, held: Held) -> DefinitionView:
         definition = held.latest
-        runs = self.backfills.running == definition.number
+        runs = definition.number in self.backfills.running
         progress, seconds_left = (self.backfills.progress if runs else 0.0), None
         if runs and progress > 0:
             spent_s = (self.clock.now_ms() - self.backfills.started_ms) / 1000

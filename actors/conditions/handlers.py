@@ -49,6 +49,7 @@ class Subscription(Struct, frozen=True):
     as_tuple: bool
     observe: Callable[[Any, int, int, Any, int], Any]
     looks_inside: bool  # at properties or context
+    until_seq: int | None = None
 
 
 class Plan(Struct, frozen=True):
@@ -310,6 +311,8 @@ class _Writer:
             tests.append(f"ts < {subscription.until_ms}")
         if subscription.after_seq:
             tests.append(f"seq > {subscription.after_seq}")
+        if subscription.until_seq is not None:
+            tests.append(f"seq <= {subscription.until_seq}")
         values = [self._local(field) for field in subscription.fields]
         if subscription.as_tuple:
             value = f"({', '.join(values)}{',' if len(values) == 1 else ''})"

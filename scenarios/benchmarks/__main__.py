@@ -1,4 +1,4 @@
-"""The command: `python -m scenarios.benchmarks NAME [--events N] [--profiles N]`, or `all`."""
+"""The command: `python -m scenarios.benchmarks NAME [--events N] [--profiles N] [--definitions N]`, or `all`."""
 
 import argparse
 import importlib
@@ -12,6 +12,7 @@ BENCHMARKS: Final = (
     "replay",
     "restart",
     "conditions",
+    "definitions",
     "funnels",
     "state",
     "memory",
@@ -35,10 +36,11 @@ def main() -> int:
     parser.add_argument("name", choices=(*BENCHMARKS, "all"))
     parser.add_argument("--events", type=int)
     parser.add_argument("--profiles", type=int)
+    parser.add_argument("--definitions", type=int)
     asked = parser.parse_args()
     for name in BENCHMARKS if asked.name == "all" else (asked.name,):
         run = importlib.import_module(f"scenarios.benchmarks.{name}").run
-        given = {"events": asked.events, "profiles": asked.profiles}
+        given = {"events": asked.events, "profiles": asked.profiles, "definitions": asked.definitions}
         takes = inspect.signature(run).parameters
         run(**{key: value for key, value in given.items() if value is not None and key in takes})
     return 0

@@ -216,5 +216,5 @@ def test_a_process_whose_daemon_is_gone_ends_by_itself(tmp_path: Path) -> None:
 def test_a_job_says_up_to_where_it_looks() -> None:
 
     made = Definition(1, "aud_1", "audience", "a", "A", "USERS", QUERIES["twice"], created_ms=0)
-    assert Backfill(made, (("a", 3), ("b", 7)), at_ms=0).until_seq == 7
-    assert Backfill(made, (), at_ms=0).until_seq == 0
+    assert Backfill((made,), (("a", 3), ("b", 7)), at_ms=0).until_seq == 7
+    assert Backfill((made,), (), at_ms=0).until_seq == 0
