@@ -18,6 +18,8 @@ from eventlog.entries import AnyFact, Entered, Exited, TraitComputed
 
 KNOWN_ID_TYPES: Final = frozenset({"user_id", "email", "android.idfa", "ios.idfa"})  # contract, section 3
 
+LEAVES_FEW: Final = 64  # ours: that are asked one and all, sooner than it is found out which matter
+
 Load = Callable[[int], Entity | None]
 
 
@@ -113,12 +115,16 @@ class Deciding:
 
     def _begin(self, entity: Entity) -> None:
         """Give a new entity the bits of one of which nothing is known, and ask what may hold of it."""
-        blank = self._blanks.get(entity.is_account)
-        if blank is None or blank.version != self.program.version:
-            blank = self._blanks[entity.is_account] = self._new_blank(entity.is_account)
+        blank = self._blank_of(entity.is_account)
         entity.bits = blank.bits
         for item in blank.asks:
             self._push(entity, item)
+
+    def _blank_of(self, is_account: bool) -> "_Blank":
+        blank = self._blanks.get(is_account)
+        if blank is None or blank.version != self.program.version:
+            blank = self._blanks[is_account] = self._new_blank(is_account)
+        return blank
 
     def _new_blank(self, is_account: bool) -> "_Blank":
         scope = ACCOUNT if is_account else USER
@@ -164,20 +170,50 @@ class Deciding:
         return Account(FOREVER, self.program) if scope == ACCOUNT else User(FOREVER, self.program)
 
     def refresh_bits(self, entity: Entity) -> None:
-        """Ask all leaves of an entity anew, without effects: after it was loaded, or the program changed."""
+        """Ask the leaves of an entity anew, without effects: after it was loaded, or the program changed."""
         now_ms = self.now_ms
-        bits = 0
         entity.dues.clear()
-        for leaf in self.program.scoped[ACCOUNT if entity.is_account else USER]:
+        bits = 0
+        leaves: Iterable[Leaf] = self.program.scoped[ACCOUNT if entity.is_account else USER]
+        if len(self.program.leaves) > LEAVES_FEW:
+            blank = self._blank_of(entity.is_account)
+            leaves = self._touched(entity, blank)
+            bits = blank.bits & ~sum(leaf.mask for leaf in leaves)
+        for leaf in leaves:
             if leaf.holds(entity, now_ms):
                 bits |= leaf.mask
             if leaf.due is not None:
                 self._due(entity, leaf.index, leaf.due(entity, now_ms))
         entity.bits = bits
-        for node in self.program.nodes.values():
-            if node.asked is not None and (node.scope == ACCOUNT) == entity.is_account:
+        by_question = self.program.by_question
+        for index in entity.a if entity.is_account else entity.s:
+            for node in by_question[index][1] if index in by_question else ():
                 self._due(entity, -node.number, self._trait_due_ms(entity, node))
         entity.due_ms = min(entity.dues.values(), default=FOREVER)
+
+    def _touched(self, entity: Entity, blank: "_Blank") -> dict[Leaf, None]:
+        """Return the leaves that may say something else of an entity than of one of which nothing is known.
+
+        Those are leaves with a question that it has a state of, with a key that it has a value of, or that the clock
+        changes of itself.
+        """
+        program = self.program
+        scope = ACCOUNT if entity.is_account else USER
+        found = {item: None for item in blank.asks if isinstance(item, Leaf)}
+        for index in entity.a if entity.is_account else entity.s:
+            if index in program.by_question:
+                found.update(program.by_question[index][0])
+        numbers = {*entity.inside, *entity.values}
+        if isinstance(entity, User):
+            numbers.update(*(said[3] for said in entity.accounts.values()))
+        elif isinstance(entity, Account):
+            for hidden in entity.counts:
+                found.update(program.by_hidden.get(hidden, {}))
+        keys = {program.nodes[number].key for number in numbers if number in program.nodes}
+        for key in {*keys, *entity.traits, *(program.left.keys() & program.by_trait[scope].keys())}:
+            found.update(program.by_trait[scope].get(key, {}))
+            found.update(program.by_audience[scope].get(key, {}))
+        return found
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,6 @@ DAY_MS: Final = 86_400_000
 SHADOW: Final = 1 << 40  # added to a definition's number for the version that is not active yet
 NAME_CHARS_MAX: Final = 500
 DEFINITIONS_MAX: Final = 20_000  # of a space
-TREES_KEPT_MAX: Final = 4_096  # ours: parsed definitions, some KB each; a tenth of a millisecond to make anew
 
 Kind = OneOf["audience", "trait"]
 
@@ -62,7 +61,7 @@ class Saved(Struct, frozen=True):
     last_number: int
 
 
-@lru_cache(maxsize=TREES_KEPT_MAX)
+@lru_cache(maxsize=DEFINITIONS_MAX)
 def tree_of(query: str, entity_type: str, kind: str) -> Tree:
     """Return a definition's tree. Raises QueryError."""
     return parse(query, entity_type=entity_type, kind=kind)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ true. Effects are dated when they became true: a timer's at its due time, an eve
 from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
-from actors.conditions.program import ACCOUNT, USER, Program
+from actors.conditions.handlers import bits_of
+from actors.conditions.program import ACCOUNT, USER, Node, Program
 from actors.conditions.queries import CANNOT, FOREVER, Query
 from actors.deciding import KNOWN_ID_TYPES, Load, nothing
 from actors.defining import Defining
@@ -101,9 +102,16 @@ class Partition(Defining):
         entity.ids = shared(entity.ids | types)
         if entity.is_account:
             return
-        bits = entity.bits
-        for node in self.program.by_ids:
-            if node.asked is not None or node.truth(bits):
+        program, blank = self.program, self._blank_of(entity.is_account)
+        nodes: dict[Node, None] = {}  # those that may hold: something they rest on does, or all that a blank one is
+        for place in bits_of(entity.bits ^ blank.bits):
+            nodes.update(program.by_index[place].nodes)
+        nodes.update((item, None) for item in blank.asks if isinstance(item, Node))
+        for index in entity.s:
+            if index in program.by_question:
+                nodes.update(program.by_question[index][1])
+        for node in nodes:
+            if node in program.by_ids and (node.asked is not None or node.truth(entity.bits)):
                 self._push(entity, node)
 
     def _observe(self, user: User, event: Event, data: EventData) -> None:

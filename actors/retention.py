@@ -120,6 +120,8 @@ class Retention:
     def beyond(self, settings: SpaceSettings) -> list[str]:
         """Return what living definitions need more than these settings keep, each as a sentence."""
         days = settings.event_retention_days
+        if days is None:
+            return []
         found: list[str] = []
         for held in self._space.definitions_held.held.values():
             versions = [held.latest] if held.active is None else [held.latest, held.active]

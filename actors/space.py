@@ -149,10 +149,17 @@ class Space(SpaceCore):
             await self.record([DefinitionDeleted(was.number, send_exits, actor)])
             await self.settle()
 
-    def definitions(self, kind: OneOf["audience", "trait"] | None = None) -> list[DefinitionView]:
-        """Return the living definitions in order of creation."""
-        held = self.definitions_held.held.values()
-        return [self._view(one) for one in held if kind in (None, one.latest.kind)]
+    def definitions(
+        self, kind: OneOf["audience", "trait"] | None = None, *, numbers: Sequence[int] | None = None
+    ) -> list[DefinitionView]:
+        """Return the living definitions in order of creation; with `numbers` those alone, in their order."""
+        held = self.definitions_held.held
+        chosen = held.values() if numbers is None else [held[number] for number in numbers if number in held]
+        return [self._view(one) for one in chosen if kind in (None, one.latest.kind)]
+
+    def definition_numbers(self, kind: OneOf["audience", "trait"]) -> list[int]:
+        """Return the numbers of the living definitions, in order of creation: of many, a page is shown."""
+        return [number for number, held in self.definitions_held.held.items() if held.latest.kind == kind]
 
     def definition(self, id_or_key: str) -> DefinitionView:
         """Return one living definition. Raises NotFoundError."""

@@ -136,8 +136,13 @@ class SpaceApi(Protocol):
     async def delete_definition(self, id_or_key: str, *, send_exits: bool = False, actor: str = "") -> None:
         """Delete a definition. Raises ConflictError naming those that refer to it."""
 
-    def definitions(self, kind: OneOf["audience", "trait"] | None = None) -> list[DefinitionView]:
-        """Return the living definitions in order of creation."""
+    def definitions(
+        self, kind: OneOf["audience", "trait"] | None = None, *, numbers: Sequence[int] | None = None
+    ) -> list[DefinitionView]:
+        """Return the living definitions in order of creation; with `numbers` those alone, in their order."""
+
+    def definition_numbers(self, kind: OneOf["audience", "trait"]) -> list[int]:
+        """Return the numbers of the living definitions, in order of creation: of many, a page is shown."""
 
     def definition(self, id_or_key: str) -> DefinitionView:
         """Return one living definition. Raises NotFoundError."""

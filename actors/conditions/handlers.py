@@ -154,7 +154,7 @@ class Handler:
         plan = self._plans.get(matched)
         if plan is None:
             mine = self.subscriptions
-            touched = dict.fromkeys(mine[bit].asked for bit in _bits(matched))
+            touched = dict.fromkeys(mine[bit].asked for bit in bits_of(matched))
             leaves = dict.fromkeys(leaf for index in touched for leaf in self._readers[index][0])
             nodes = dict.fromkeys(node for index in touched for node in self._readers[index][1])
             plan = Plan(
@@ -166,7 +166,7 @@ class Handler:
         return plan
 
 
-def _bits(number: int) -> Iterator[int]:
+def bits_of(number: int) -> Iterator[int]:
     """Yield the places of the bits that are set; a digit at a time, for there may be thousands."""
     for place, digit in enumerate(number.to_bytes(-(-number.bit_length() // 8), "little")):
         if digit:

@@ -5,6 +5,7 @@ created or deleted meanwhile shifts nothing, no item comes twice and none is lef
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 from typing import Literal as OneOf
@@ -166,7 +167,7 @@ def paginate(
     if page.cursor is not None:
         (after,) = page.cursors.decode(page.cursor, kind, tuple[Key | None])
         if after is not None:
-            start = sum(_order(key(item)) <= _order(after) for item in ordered)
+            start = bisect_right(ordered, _order(after), key=lambda item: _order(key(item)))
     shown = ordered[start : start + page.count]
     before = max(0, start - page.count)
     return shown, PaginationOutput(

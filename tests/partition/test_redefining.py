@@ -3,11 +3,14 @@
 An entity hears of a change only what came and went; here it is held against one whose leaves are all asked anew.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors import deciding
 from actors.conditions.program import ACCOUNT, USER
 from tests.partition.stage import Stage, accounts, audience, trait
 from tests.partition.test_agrees import POOL, perform, steps
@@ -65,6 +68,34 @@ def check_blank(stage: Stage) -> None:
             assert blank.asks.keys() == anew.asks.keys()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _many_leaves() -> Iterator[None]:
+    """Let few leaves count as many: then a loaded entity is asked those alone that it knows something of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deciding, "LEAVES_FEW", 0)
+        yield
+
+
+def check_loaded(stage: Stage) -> None:
+    """Hold what somebody loaded is asked against all that could be asked."""
+    partition = stage.partition
+    program = partition.program
+    for entity in partition.entities.values():
+        before = (entity.bits, dict(entity.dues), entity.due_ms)
+        partition.refresh_bits(entity)
+        mine = program.scoped[ACCOUNT if entity.is_account else USER]
+        dues: dict[int, int | None] = {}
+        for leaf in mine:
+            assert leaf.holds(entity, partition.now_ms) is bool(entity.bits & leaf.mask)
+            if leaf.due is not None:
+                dues[leaf.index] = leaf.due(entity, partition.now_ms)
+        for node in program.nodes.values():
+            if node.asked is not None and (node.scope == ACCOUNT) == entity.is_account:
+                dues[-node.number] = partition._trait_due_ms(entity, node)
+        assert entity.dues == {key: due for key, due in dues.items() if due is not None}
+        entity.bits, entity.dues, entity.due_ms = before
+
+
 @settings(max_examples=3 * settings().max_examples)
 @given(turns)
 async def test_whoever_is_in_memory_knows_the_definitions_of_now(given_turns: list[Any]) -> None:
@@ -89,4 +120,5 @@ async def test_whoever_is_in_memory_knows_the_definitions_of_now(given_turns: li
         check_entities(stage)
         check_blank(stage)
         check_hidden(stage)
+        check_loaded(stage)
         stage.recount()

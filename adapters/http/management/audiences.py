@@ -206,9 +206,8 @@ def refuse_linked(audience_type: str, target_entity: str | None) -> OneOf["USERS
 async def list_audiences(request: ApiRequest, space_id: FromPath[str], page: PageQuery) -> Data[Audiences]:
     """List the audiences of a space, oldest first."""
     space = space_of(request, space_id)
-    shown, pagination = paginate(
-        space.definitions("audience"), lambda view: view.definition.number, page, kind="audiences"
-    )
+    numbers, pagination = paginate(space.definition_numbers("audience"), int, page, kind="audiences")
+    shown = space.definitions(numbers=numbers)
     return Data(Audiences(audiences=[audience_out(space.id, view) for view in shown], pagination=pagination))
 
 

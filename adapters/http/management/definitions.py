@@ -8,6 +8,7 @@ from litestar import post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from actors.definitions import tree_of as parsed
 from actors.language.json_form import from_json, to_json
 from actors.language.lint import lint
 from actors.language.outline import describe
@@ -102,7 +103,7 @@ def entity_type_of(given: str, field: str) -> EntityType:
 @lru_cache(maxsize=TREES_KEPT_MAX)
 def tree_of(query: str, entity_type: EntityType, kind: Kind) -> Any:
     """Return the JSON form of a definition's tree."""
-    return to_json(parse(query, entity_type=entity_type, kind=kind))
+    return to_json(parsed(query, entity_type, kind))
 
 
 def refuse_locked(error: ConflictError, view: DefinitionView) -> RefusedError:

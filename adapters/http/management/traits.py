@@ -147,8 +147,8 @@ def _options_in(given: TraitOptions | None, base: Options) -> Options:
 async def list_traits(request: ApiRequest, space_id: FromPath[str], page: PageQuery) -> Data[Traits]:
     """List the computed traits of a space, oldest first."""
     space = space_of(request, space_id)
-    views = space.definitions("trait")
-    shown, pagination = paginate(views, lambda view: view.definition.number, page, kind="computed-traits")
+    numbers, pagination = paginate(space.definition_numbers("trait"), int, page, kind="computed-traits")
+    shown = space.definitions(numbers=numbers)
     return Data(Traits(computed_traits=[trait_out(space.id, view) for view in shown], pagination=pagination))
 
 
