@@ -58,6 +58,7 @@ REASONS: Final = {
 """The codes of refusals made here, with what they mean. Codes stay; sentences may improve."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NO_KEY: Final = ("", "")
 _PLAIN_KINDS: Final = {name: KINDS[name] for name in ("track", "page", "screen", "identify")}
 _LONE_SURROGATES: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
@@ -97,6 +98,7 @@ class Incoming(Struct, frozen=True, gc=False):
     data: EventData  # its properties, context and traits
     body: bytes  # the call as JSON, as it came, with what its batch shared put in
     index: int = 0  # its place in the batch
+    only: tuple[str, str] = NO_KEY  # type and value of its only id, where that is all that has to be looked up
 
 
 class _Call(EventData, rename="camel", gc=False):
@@ -307,11 +309,14 @@ def _plain(raw: bytes, kind: str | None, received_ms: int, skew_ms: int, index: 
     if (call.traits and "email" in call.traits) or (call.context and not _SAYS_WHO.isdisjoint(call.context)):
         return None
     user_id, anonymous_id = call.user_id, call.anonymous_id
+    only = NO_KEY
     if anonymous_id is None:
         if user_id is None:
             return None
+        only = ("user_id", user_id)
         ids: tuple[ExternalId, ...] = (ExternalId("users", "user_id", user_id),)
     elif user_id is None:
+        only = ("anonymous_id", anonymous_id)
         ids = (ExternalId("users", "anonymous_id", anonymous_id),)
     else:
         ids = (ExternalId("users", "user_id", user_id), ExternalId("users", "anonymous_id", anonymous_id))
@@ -328,7 +333,7 @@ def _plain(raw: bytes, kind: str | None, received_ms: int, skew_ms: int, index: 
         return None
     if event_ms > received_ms:
         event_ms = received_ms
-    return Incoming(number, name, call.message_id, event_ms, received_ms, ids, None, call, raw, index)
+    return Incoming(number, name, call.message_id, event_ms, received_ms, ids, None, call, raw, index, only)
 
 
 def _is_tame(raw: bytes) -> bool:

@@ -93,6 +93,10 @@ class Identified(Protocol):
     def event_ms(self) -> int:
         """When it happened."""
 
+    @property
+    def only(self) -> tuple[str, str]:
+        """The type and value of its only id, if it has one alone, a user's and usable, and is of no account; or ""."""
+
 
 class Identity:
     """The identity graph of one space: resolves ids, applies facts, answers who is who (`identity_past.WhoIsWho`)."""
@@ -149,22 +153,17 @@ class Identity:
 
         Holds until something is merged. What the others need of the tables is read at once.
         """
-        young = self._known.young
-        found: list[int] = []
-        for call in calls:
-            ids = call.ids
-            if call.group is not None:
-                found.append(0)
-            elif len(ids) == 1:  # what nearly every call is, looked at as `_known_profile` would
-                one = ids[0]
-                packed = young.get((one.id_type, one.value))
-                if packed is None or packed >> ENTITY_BITS > call.event_ms or one.refusal or one.collection != "users":
-                    found.append(0)
-                else:
-                    found.append(packed & ENTITY_MASK)
-            else:
-                found.append(self._known_profile(ids, call.event_ms) or 0)
-        if len(calls) > 1 and not all(found):
+        packed_all = map(self._known.young.get, [call.only for call in calls])
+        found = [
+            packed & ENTITY_MASK if packed is not None and packed >> ENTITY_BITS <= call.event_ms else 0
+            for packed, call in zip(packed_all, calls, strict=True)
+        ]
+        if all(found):
+            return found
+        for place, call in enumerate(calls):
+            if not call.only[0] and call.group is None:
+                found[place] = self._known_profile(call.ids, call.event_ms) or 0
+        if len(calls) > 1:
             self.prefetch(one for call, profile in zip(calls, found, strict=True) if not profile for one in call.ids)
         return found
 

@@ -184,7 +184,7 @@ def _runs(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Cut events into runs that fit a pack each."""
     for start in range(0, len(events), PACK_EVENTS_MAX):
         run = events[start : start + PACK_EVENTS_MAX]
-        if sum(len(event.body) for event in run) <= PACK_BODY_BYTES_MAX:
+        if sum([len(event.body) for event in run]) <= PACK_BODY_BYTES_MAX:
             yield run
             continue
         size, begin = 0, 0

@@ -468,7 +468,8 @@ def test_the_short_way_in_decides_as_the_long_one(call: dict[str, Any], kind: st
     if short is not None:
         long = door._accept(raw, kind, RECEIVED_MS, sent_at, 3, lambda: "made", None)
         assert seen_of(short.data) == seen_of(long.data)
-        assert replace(short, data=long.data) == long
+        assert short.only == ((short.ids[0].id_type, short.ids[0].value) if len(short.ids) == 1 else door.NO_KEY)
+        assert replace(short, data=long.data, only=door.NO_KEY) == long
 
 
 def seen_of(data: EventData) -> list[Any]:
@@ -537,5 +538,5 @@ def test_a_batch_is_judged_as_its_events_alone(calls: list[dict[str, Any]], sent
             assert found.code == code
         else:
             assert isinstance(found, Incoming)
-            assert replace(found, data=alone.data) == alone
+            assert replace(found, data=alone.data, only=door.NO_KEY) == alone
             assert seen_of(found.data) == seen_of(alone.data)

@@ -15,6 +15,13 @@ class Call(Struct, frozen=True):
     group: ExternalId | None
     event_ms: int
 
+    @property
+    def only(self) -> tuple[str, str]:
+        """Its only id, if that is all that has to be looked up."""
+        one = self.ids[0]
+        is_plain = self.group is None and len(self.ids) == 1 and one.collection == "users" and not one.refusal
+        return (one.id_type, one.value) if is_plain else ("", "")
+
 
 ids = st.builds(
     ExternalId,
