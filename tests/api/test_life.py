@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from adapters.config import Settings
-from adapters.daemon import running
-from tests.api.room import BUYERS, NOON, Room, data_of, identify, refusal_of, track
+from adapters.daemon import Daemon, running
+from tests.api.room import BUYERS, NOON, Room, data_of, identify, open_room, refusal_of, track
 from tests.api.walk import STREAMS, Walk
 
 SPEND = "event('Order Completed').sum(property('total')) >= {}"
@@ -225,6 +225,79 @@ async def test_a_preview_of_an_edit_tells_who_stays_enters_and_leaves(room: Room
     assert {side: one["count"] for side, one in told["difference"].items()} == {"stay": 0, "enter": 1, "leave": 1}
     assert (told["size"], told["status"]) == ({"count": 1, "type": "USERS"}, "COMPLETED")
     assert data_of(await room.client.get(f"{room.at}/audiences"))["pagination"]["totalEntries"] == 1
+
+
+async def test_each_side_of_an_edit_has_a_sample_of_its_own_in_order_and_no_larger_than_asked_for(room: Room) -> None:
+    await room.send(*[track(f"u{number}", total=number) for number in range(9)])
+    made = await room.audience(query=f"{SPEND.format(0)} AND event('Order Completed').sum(property('total')) < 6")
+    for size in (0, 2, 100):
+        told = await room.preview(definition={"query": SPEND.format(3)}, editOf=made["id"], sampleSize=size)
+        sides = told["difference"]
+        assert {side: sides[side]["count"] for side in sides} == {"stay": 3, "enter": 3, "leave": 3}
+        for side, first in (("leave", 0), ("stay", 3), ("enter", 6)):
+            assert [one["name"] for one in sides[side]["sample"]] == [f"u{first + n}" for n in range(min(size, 3))]
+
+
+async def test_an_edit_of_another_type_is_no_edit(room: Room) -> None:
+    made = await room.audience()
+    for body in ({"audienceType": "ACCOUNTS", "definition": {"query": "trait('plan').exists()"}}, {"trait": True}):
+        asked = {"audienceType": "USERS", "definition": {"query": BUYERS}, "editOf": made["id"], **body}
+        if "trait" in body:
+            asked["definition"] = {"query": "event('Order Completed').count()"}
+        refused = refusal_of(await room.client.post(f"{room.at}/audiences/previews", json=asked))
+        assert (refused["status"], refused["field"]) == (400, "editOf")
+        assert "is an audience of USERS" in refused["message"]
+
+
+async def test_a_preview_tells_the_size_at_moments_of_the_past(room: Room) -> None:
+    days = ("2026-02-10", "2026-02-20", "2026-02-27")
+    await room.send(*[track(f"u{n}", timestamp=f"{day}T12:00:00Z") for n, day in enumerate(days)])
+    told = await room.preview(definition={"query": BUYERS}, sizeOverTime={"points": 4, "days": 30}, at=NOON)
+    assert told["sizeOverTime"] == [
+        {"at": f"2026-{day}T12:00:00.000Z", "size": size}
+        for day, size in (("01-30", 0), ("02-09", 0), ("02-19", 1), ("03-01", 3))
+    ]
+    left = "event('Order Completed').within(14 days).count() >= 1"
+    told = await room.preview(definition={"query": left}, sizeOverTime={"points": 2, "days": 3}, at=NOON)
+    assert [one["size"] for one in told["sizeOverTime"]] == [1, 2]
+    assert "sizeOverTime" not in await room.preview(definition={"query": BUYERS})
+
+
+async def test_a_definition_may_refer_to_what_is_not_there_yet(room: Room) -> None:
+    await room.send(track("a", total=5), track("b", total=50))
+    rich = await room.audience("Rich", "trait('spend') >= 10")
+    none = await room.audience("None", "trait('spend').absent() AND event('Order Completed').count() >= 1")
+    assert (rich["size"]["count"], none["size"]["count"]) == (0, 2)
+    await room.trait("Spend", "event('Order Completed').sum(property('total'))")
+    found = [data_of(await room.client.get(f"{room.at}/audiences/{one['id']}"))["audience"] for one in (rich, none)]
+    assert [one["size"]["count"] for one in found] == [1, 0]
+
+
+async def test_what_lies_in_another_space_is_not_found_under_this_one(
+    room: Room, daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    other = await open_room(daemon, client)
+    made, theirs = await room.audience(), await other.audience()
+    assert made["id"] == theirs["id"]  # ids of definitions are unique in their space alone
+    preview = await other.preview(definition={"query": BUYERS})
+    export = await other.export(f"audiences/{theirs['id']}")
+    for path in (f"previews/{preview['id']}", f"{made['id']}/exports/{export['id']}"):
+        data_of(await client.get(f"{other.at}/audiences/{path}"))
+        assert (await client.get(f"{room.at}/audiences/{path}")).status_code == 404, path
+    download = f"audiences/{made['id']}/exports/{export['id']}/download"
+    assert [(await client.get(f"{at}/{download}")).status_code for at in (other.at, room.at)] == [200, 404]
+    assert (await client.delete(f"{room.at}/audiences/previews/{preview['id']}")).status_code == 404
+    assert data_of(await client.get(f"{room.at}/audiences/{made['id']}/exports"))["exports"] == []
+
+
+async def test_users_and_accounts_do_not_overlap_and_a_computed_trait_has_no_members(room: Room) -> None:
+    made = await room.audience()
+    accounts = await room.audience("Firms", "trait('plan').exists()", audienceType="ACCOUNTS")
+    trait = await room.trait("Total", "event('Order Completed').sum(property('total'))")
+    path = f"{room.at}/audiences/{made['id']}/overlap"
+    refused = refusal_of(await room.client.get(path, params={"with": accounts["key"]}))
+    assert (refused["status"], refused["field"]) == (400, "with")
+    assert refusal_of(await room.client.get(path, params={"with": trait["key"]}))["status"] == 404
 
 
 async def test_explain_history_and_overlap(room: Room) -> None:

@@ -1,6 +1,6 @@
 """The past that a backfill found is added once, whatever fails or dies half-way, and in bounded memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,9 +9,10 @@ import anyio.lowlevel
 import pytest
 
 from actors import backfill
-from actors.backfill import MERGE_SLICE
+from actors.backfill import MERGE_SLICE, CancelledError
 from actors.checkpoint import load_core
-from actors.scanning import Page, scan
+from actors.history import Canonical, Progress, unheard
+from actors.scanning import Job, Page, scan
 from eventlog.errors import LogError
 from eventlog.log import STATES, Key, Log, Table
 from eventlog.memory import MemoryLog
@@ -185,4 +186,61 @@ async def test_a_definition_deleted_while_its_past_is_added_leaves_nothing_that_
         await here.space.delete_definition("big")
         await here.space.backfilled()
         assert await here.values("spent") == expected()
+        await here.check()
+
+
+class Halting:
+    """Scans that stop half-way until they are told to go on, and tell when their caller has ended one."""
+
+    def __init__(self) -> None:
+        self.at_half = anyio.Event()
+        self.go_on = anyio.Event()
+        self.was_ended = anyio.Event()
+
+    @asynccontextmanager
+    async def run(
+        self, log: Log, job: Job, canonical: Canonical, hear: Progress = unheard
+    ) -> AsyncIterator[Iterable[Page]]:
+        """See `Scans`."""
+        last_seq = job.until_seq
+        hear(last_seq // 2)
+        self.at_half.set()
+        await self.go_on.wait()
+        try:
+            hear(last_seq)
+        except CancelledError:
+            self.was_ended.set()
+            raise
+        yield scan(job, log, canonical)
+
+
+async def test_progress_is_told_from_0_to_1_with_the_seconds_that_are_left() -> None:
+    async with crowd(MemoryLog()) as here:
+        here.space.scans = scans = Halting()
+        await here.define("spent", SPEND, kind="trait", wait=False)
+        await scans.at_half.wait()
+        here.clock.set_ms(here.clock.now_ms() + 8_000)
+        half = here.space.definition("spent")
+        assert (half.status, half.locked) == ("Backfilling", True)
+        assert half.progress == pytest.approx(0.5, abs=0.01)
+        assert half.seconds_left == pytest.approx(8, rel=0.05)
+        await here.define("waits", f"{SPEND} >= 100", wait=False)
+        waits = here.space.definition("waits")
+        assert (waits.status, waits.progress, waits.seconds_left) == ("Preparing", 0.0, None)
+        scans.go_on.set()
+        await here.space.backfilled()
+        done = here.space.definition("spent")
+        assert (done.status, done.locked, done.progress, done.seconds_left) == ("Live", False, 1.0, None)
+
+
+async def test_a_scan_hears_that_its_definition_is_gone_and_ends() -> None:
+    async with crowd(MemoryLog()) as here:
+        here.space.scans = scans = Halting()
+        await here.define("spent", SPEND, kind="trait", wait=False)
+        await scans.at_half.wait()
+        await here.space.delete_definition("spent")
+        scans.go_on.set()
+        with anyio.fail_after(5):
+            await scans.was_ended.wait()
+        await here.space.backfilled()
         await here.check()

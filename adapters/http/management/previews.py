@@ -131,6 +131,13 @@ async def create_preview(
     parse(data.definition.query, entity_type=entity_type, kind=kind)
     at_ms = optional_time_ms(data.at, "at")
     edit_of = None if data.edit_of is None else audience_of(space, data.edit_of).definition
+    if edit_of is not None and (edit_of.entity_type != entity_type or data.trait):
+        found = "a computed trait" if data.trait else entity_type
+        raise InvalidError(
+            "invalid",
+            f"editOf: found {found}, but {edit_of.key!r} is an audience of {edit_of.entity_type}",
+            field="editOf",
+        )
     sample = SAMPLE_DEFAULT if data.sample_size is None else data.sample_size
     if not 0 <= sample <= SAMPLE_MAX:
         raise InvalidError("invalid", f"sampleSize: {sample}, expected 0 to {SAMPLE_MAX}", field="sampleSize")
