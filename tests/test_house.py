@@ -135,6 +135,15 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    files = [file for file in python_files() if "tests" in file.relative_to(HOUSE).parts]
+    known = {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+    for page in pages():
+        text = page.read_text()
+        assert set(re.findall(r"`(test_\w+)`", text)) - known == set(), page
+        assert [path for path in re.findall(r"`(tests/[\w./]+)`", text) if not (HOUSE / path).exists()] == [], page
+
+
 def test_the_index_of_the_docs_lists_every_page() -> None:
     docs = HOUSE / "docs"
     index = (docs / "README.md").read_text()

@@ -14,6 +14,7 @@ from msgspec import json
 
 from actors.door import accept
 from actors.space import Space, open_space
+from adapters import export, export_jobs
 from adapters.export import ExportSpec
 from adapters.export_jobs import WAITING_MAX, ExportRecord, Exports
 from eventlog.clock import SimulatedClock
@@ -205,3 +206,28 @@ async def test_an_audience_that_is_gone_fails_its_export_with_the_reason(desk: D
     found = desk.exports.get(asked.space_id, asked.definition_id, asked.id)
     assert found.status == "FAILED"
     assert "buyers" in (found.failure or "") or "aud_" in (found.failure or "")
+
+
+async def test_progress_and_the_seconds_left_are_told_until_it_is_ready(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "SLICE_ROWS", 1)
+    monkeypatch.setattr(export_jobs, "ROWS_PER_S_GUESS", 0.5)
+    await desk.restart()
+    for name in ("ann", "bob", "eve", "joe"):
+        await desk.buy(name)
+    asked = await desk.ask()
+    assert (asked.status, asked.progress, asked.estimated_s) == ("PENDING", 0.0, 8.0)
+    seen: dict[tuple[str, float, float | None], None] = {}
+    with anyio.fail_after(5):
+        while True:
+            now = desk.exports.get(asked.space_id, asked.definition_id, asked.id)
+            seen[now.status, now.progress, now.estimated_s] = None
+            if now.status == "READY":
+                break
+            await anyio.lowlevel.checkpoint()
+    told = list(seen)
+    assert told[-1] == ("READY", 1.0, 0.0)
+    running = [(progress, left) for status, progress, left in told if status == "RUNNING"]
+    assert {(0.25, 6.0), (0.5, 4.0), (0.75, 2.0)} <= set(running)
+    assert running == sorted(running)
