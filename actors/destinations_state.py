@@ -5,6 +5,7 @@ sealed before they get into either.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from eventlog.entries import (
     DestinationDeleted,
     DestinationSaved,
 )
-from eventlog.errors import ConflictError, InvalidError, NotFoundError
+from eventlog.errors import ConflictError, InvalidError, LogFullError, NotFoundError
 from eventlog.log import DELIVERIES, Changes, Key
 
 DESTINATIONS_MAX: Final = 1_000  # of a space
@@ -83,8 +84,8 @@ class Destinations:
         """Read the rows, or, where they were thrown away, the log."""
         log = self._space.log
         if log.cursor(PROJECTION) == 0:
-            for commit in log.read():
-                for fact in commit.facts:
+            for _, placed in log.read_facts():
+                for _, fact in placed:
                     self.fold(fact)
         after: Key | None = None
         while rows := log.range(DELIVERIES, ("",), after):
@@ -96,6 +97,16 @@ class Destinations:
                 elif str(key[1]).startswith("c:"):
                     self._connections[str(key[1])[2:]] = msgpack.decode(value, type=Connection)
             after = rows[-1][0]
+
+    async def open(self) -> None:
+        """Load, and keep as rows what the log alone told: a start without destinations need not read it again."""
+        self.load()
+        log = self._space.log
+        if log.cursor(PROJECTION) == 0:
+            rows = [(("", f"d:{one.id}"), msgpack.encode(one)) for one in self._destinations.values()]
+            rows += [(("", f"c:{one.id}"), msgpack.encode(one)) for one in self._connections.values()]
+            with suppress(LogFullError):  # the next start reads it again
+                await log.store([Changes(PROJECTION, max(1, log.last_seq), puts=((DELIVERIES, rows),))])
 
     def fold(self, fact: AnyFact) -> None:
         """Take a fact in."""

@@ -51,7 +51,7 @@ class Delivering:
             self._seal = load_seal(self._data_dir)
         check = partial(check_addresses, allow_private=self._allow_private)
         destinations = Destinations(space, DESTINATIONS, self._seal, self._random, check=check)
-        destinations.load()
+        await destinations.open()
         deliveries = Deliveries(space, destinations, transport=self._transport, random=self._random)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deliveries.run, name=f"deliveries {space.id}")

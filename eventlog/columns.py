@@ -152,6 +152,8 @@ class EventColumns:
         """Return the events' message ids."""
         packs = self._packs
         if len(packs) > 1:
+            if len(self) == sum(pack.header.events_count for pack in packs):  # all of them
+                return [message_id for pack in packs for message_id in pack.ids]
             return [packs[p].id_at(row) for p, row in zip(self._pack.tolist(), self._row.tolist(), strict=True)]
         ids = packs[0].ids
         return ids if len(self) == len(ids) else [ids[row] for row in self._row.tolist()]

@@ -215,9 +215,12 @@ class SeenIds:
             found.append(_entries(columns.message_ids(), columns.seq))
             self._mark(int(columns.received_ms[-1]), int(columns.seq[-1]))
         shard_of, slots, marks = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        for number, shard in enumerate(self._shards):
-            is_here = shard_of == number
-            shard.build(slots[is_here], marks[is_here])
+        narrow = shard_of.astype(np.uint8)  # so that sorting is counting
+        order = np.argsort(narrow, kind="stable")
+        slots, marks = slots[order], marks[order]
+        ends = np.cumsum(np.bincount(narrow, minlength=_SHARDS)).tolist()
+        for shard, begin, end in zip(self._shards, [0, *ends[:-1]], ends, strict=True):
+            shard.build(slots[begin:end], marks[begin:end])
 
     def _settle(self) -> None:
         """Move the oldest noted ids from the dict to their shards, in order of place: memory is then met in a row."""

@@ -101,6 +101,14 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment for our program; it is compiled there, as an installed one is, whatever ours says."""
+    found = {**os.environ, "TURNOUT_ALLOW_PRIVATE_DESTINATIONS": "1", **more}
+    if found.pop("PYTHONDONTWRITEBYTECODE", ""):
+        found["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / f"turnout-bench-compiled-{os.getuid()}")
+    return found
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:
@@ -123,9 +131,9 @@ async def prepare(data: Path, queries: Sequence[str]) -> tuple[str, str]:
 
 @asynccontextmanager
 async def daemon(
-    data: Path, secrets: tuple[str, str], *, core: int | None = 0, environment: dict[str, str] | None = None
+    data: Path, secrets: tuple[str, str], *, core: int | None = 0, more: dict[str, str] | None = None
 ) -> AsyncIterator[Running]:
-    """Run a daemon on one core over a prepared directory."""
+    """Run a daemon on one core over a prepared directory; `more` are variables of its environment."""
     port = free_port()
     command = [sys.executable, "-m", "scenarios.cli", "serve", "--data", str(data), "--port", str(port)]
     if core is not None and _has_taskset():
@@ -134,7 +142,7 @@ async def daemon(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "TURNOUT_ALLOW_PRIVATE_DESTINATIONS": "1", **(environment or {})},
+        env=environment(**(more or {})),
     )
     running = Running(f"http://127.0.0.1:{port}", port, process.pid, data, *secrets)
     try:

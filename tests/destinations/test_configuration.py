@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from actors.delivery import IdSync
-from actors.destinations_state import Destinations
+from actors.destinations_state import PROJECTION, Destinations
 from adapters.destinations import DESTINATIONS
 from adapters.destinations.sealing import KEY_FILE, FernetSeal, load_seal, new_seal
 from eventlog.errors import ConfigError, ConflictError, InvalidError, NotFoundError
-from eventlog.log import DELIVERIES, SENT
+from eventlog.log import DELIVERIES, SENT, Changes
 from tests.destinations.stage import HOUR_MS, answer, identify, stage, track
 
 ONCE = "event('Bought').count() >= 1"
@@ -32,6 +32,21 @@ async def test_a_restart_brings_everything_back_also_when_the_rows_were_thrown_a
             for fact in commit.facts:
                 folded.fold(fact)
         assert (folded.destinations(), folded.connections()) == before
+
+
+async def test_a_start_keeps_what_only_the_log_told_so_that_the_next_need_not_read_it() -> None:
+    async with stage() as it:
+        audience = await it.audience("Buyers", ONCE)
+        await it.connect(audience, await it.webhook(rate=7))
+        before = (it.destinations.destinations(), it.destinations.connections())
+        names = [key for key, _ in it.log.range(DELIVERIES, ("",))]
+        await it.log.store([Changes(PROJECTION, 0, deletes=((DELIVERIES, names),))])
+        for _ in range(2):
+            started = Destinations(it.space, DESTINATIONS, new_seal(), Random(1))  # noqa: S311 - a seed
+            await started.open()
+            assert (started.destinations(), started.connections()) == before
+            assert [key for key, _ in it.log.range(DELIVERIES, ("",))] == names
+            assert it.log.cursor(PROJECTION) == it.log.last_seq
 
 
 async def test_secrets_are_neither_in_the_log_nor_in_what_is_shown_and_survive_a_masked_edit() -> None:
