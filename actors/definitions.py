@@ -244,7 +244,9 @@ class Definitions:
             raise InvalidError("invalid_key", f"key {chosen!r}: a-z, 0-9 and single _ between them", field="key")
         if chosen in self.keys:
             raise ConflictError(
-                "key_taken", f"key {chosen!r} is or was used in this space and is never used again", field="name"
+                "key_taken",
+                f"key {chosen!r} is or was used in this space and is never used again: give another",
+                field="name" if key is None else "key",
             )
         self.check_query(chosen, query, entity_type, kind)
         return chosen

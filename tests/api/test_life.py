@@ -142,6 +142,13 @@ async def test_a_key_is_never_used_again(room: Room) -> None:
     assert (await room.client.post(f"{room.at}/computed-traits", json=trait)).status_code == 409
 
 
+async def test_a_source_is_no_place_to_keep_megabytes(room: Room) -> None:
+    body = {"slug": "big", "enabled": True, "metadataId": "x"}
+    for more, field in (({"metadataId": "x" * 201}, "metadataId"), ({"settings": {"a": "x" * 40_000}}, "settings")):
+        refused = refusal_of(await room.client.post("/sources", json={**body, **more}))
+        assert (refused["status"], refused["field"]) == (400, field)
+
+
 async def test_linked_audiences_are_not_served(room: Room) -> None:
     for path in ("audiences", "audiences/previews"):
         answer = await room.client.post(f"{room.at}/{path}", json={**body_of("x"), "audienceType": "LINKED"})
@@ -341,6 +348,8 @@ async def test_changes_are_followed_and_taken_up_behind_the_last_one_seen(room: 
     ]
     assert await follow(2, headers={"last-event-id": str(seen[0]["seq"])}) == seen[1:]
     assert await follow(1, params={"from": str(seen[2]["seq"])}) == seen[2:]
+    again = {"params": {"from": "0"}, "headers": {"last-event-id": str(seen[1]["seq"])}}  # a browser that reconnects
+    assert await follow(1, **again) == seen[2:]
     for how in ({"params": {"from": "x"}}, {"headers": {"last-event-id": "-1"}}):
         answer = await room.client.get(f"{room.at}/changes", **how)  # type: ignore[arg-type]
         assert refusal_of(answer)["status"] == 400

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.http.cursors import Cursors
 from eventlog.errors import InvalidError
-from tests.http.stand import ordered, standing
+from tests.http.stand import Stand, ordered, standing
 
 OURS, OTHERS = Cursors(b"ours"), Cursors(b"another key")
 SHAPE: Any = tuple[int, str | None]
@@ -68,3 +68,17 @@ async def test_paging_goes_on_over_a_restart(tmp_path: Path) -> None:
         asked = {"pagination[count]": "2", "pagination[cursor]": first["pagination"]["next"]}
         rest = await stand.admin.data("GET", path, params=asked)
     assert [one["name"] for one in first["members"] + rest["members"]] == ["u0", "u1", "u2"]
+
+
+async def test_all_pages_about_the_past_answer_as_of_the_first_one(stand: Stand) -> None:
+    made = await stand.audience("Buyers")
+    await stand.send(*(ordered(f"u{n}", timestamp="2026-02-01T00:00:00Z") for n in range(4)))
+    path, asked = f"{stand.path}/audiences/{made['id']}/members", {"pagination[count]": "2", "at": "2026-02-10"}
+    first = await stand.admin.data("GET", path, params=asked)
+    await stand.move("2026-03-01T13:00:00Z")
+    await stand.send(ordered("late", timestamp="2026-02-02T00:00:00Z"))
+    then = {**asked, "pagination[count]": "9", "pagination[cursor]": first["pagination"]["next"]}
+    rest = await stand.admin.data("GET", path, params=then)
+    assert [one["name"] for one in first["members"] + rest["members"]] == ["u0", "u1", "u2", "u3"]
+    anew = await stand.admin.data("GET", path, params={**asked, "pagination[count]": "9"})
+    assert [one["name"] for one in anew["members"]] == ["u0", "u1", "u2", "u3", "late"]

@@ -7,8 +7,10 @@ from litestar import delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
+from actors.delivery_settings import check_size
 from adapters.http.context import ApiRequest, actor_of, api_of, caller_of, reaches
 from adapters.http.envelopes import SUCCESS, Data, PageQuery, PaginationOutput, Shape, Status, paginate
+from adapters.http.management.definitions import checked_text
 from eventlog.entries import SourceRecord
 from eventlog.errors import ForbiddenError
 from eventlog.instants import iso
@@ -129,6 +131,7 @@ async def create_source(request: ApiRequest, data: JSONBody[CreateSource]) -> Da
     """Create a source and tell its write key, this once."""
     control = api_of(request).daemon.control
     settings = data.settings or {}
+    check_size(settings, "settings")
     bound = caller_of(request).space_id
     named = settings.get("spaceId")
     if bound and named is not None and (not isinstance(named, str) or control.space(named).id != bound):
@@ -138,7 +141,7 @@ async def create_source(request: ApiRequest, data: JSONBody[CreateSource]) -> Da
         slug=data.slug,
         space_id=bound or None,
         enabled=data.enabled,
-        metadata_id=data.metadata_id[:METADATA_ID_CHARS_MAX],
+        metadata_id=checked_text(data.metadata_id, "metadataId", METADATA_ID_CHARS_MAX, empty=True) or "",
         settings=settings,
         actor=actor_of(request),
     )
