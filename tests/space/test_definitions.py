@@ -1,10 +1,12 @@
 """The life of definitions in a space: backfill, edit, lock, disable, delete, and what they leave behind."""
 
+from typing import Any
+
 import anyio
 import pytest
 
 from actors.backfill import SWITCH_SLICE
-from eventlog.entries import TRACK, Definition, DefinitionSaved
+from eventlog.entries import TRACK, Definition, DefinitionSaved, Options
 from eventlog.errors import ConflictError, InvalidError, NotFoundError
 from tests.space.room import Room, call
 
@@ -259,6 +261,20 @@ async def test_what_was_never_live_leaves_nothing_behind(here: Room) -> None:
     await here.define("Without", "trait('buyers').absent()")
     assert await here.members("without") == ["ann"]
     await here.check()
+
+
+@pytest.mark.parametrize(
+    "options", [{"backfill_event_data_days": 0}, {"backfill_event_data_days": 36_501}, {"filter_by_external_ids": ()}]
+)
+async def test_options_that_make_no_sense_are_refused_at_a_creation_and_at_an_edit(
+    here: Room, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidError, match="expected"):
+        await here.define("odd", BUYERS, **options)
+    await here.define("buyers", BUYERS)
+    with pytest.raises(InvalidError, match="expected"):
+        await here.space.edit_definition("buyers", options=Options(**options))
+    assert here.space.definition("buyers").definition.options == Options()
 
 
 async def test_a_key_is_never_used_again(here: Room) -> None:
