@@ -12,6 +12,7 @@ from adapters.config import Settings
 from adapters.daemon import Daemon, running
 from tests.api.room import BUYERS, NOON, Room, data_of, identify, open_room, refusal_of, track
 from tests.api.walk import STREAMS, Walk
+from tests.destinations.wire import receiver
 
 SPEND = "event('Order Completed').sum(property('total')) >= {}"
 
@@ -191,6 +192,36 @@ async def test_a_definition_that_others_refer_to_stays(room: Room) -> None:
     assert [one["key"] for one in found["audiences"]] == ["outer"]
     data_of(await room.client.delete(f"{room.at}/audiences/{outer['id']}"))
     data_of(await room.client.delete(f"{room.at}/audiences/{made['id']}"))
+
+
+async def test_a_deletion_tells_destinations_that_all_left_only_if_asked_to(room: Room) -> None:
+    client = room.client
+    async with receiver() as crm:
+        body = {"sourceId": room.source_id, "metadataId": "webhook", "name": "crm", "settings": {"url": crm.url}}
+        destination = data_of(await client.post("/destinations", json=body))["destination"]
+        connected = {
+            "destination": {"id": destination["id"], "type": "webhook"},
+            "connectionSettings": {"sendIdentify": False},
+        }
+        paths = []
+        for name in ("Silent", "Loud"):
+            made = await room.audience(name)
+            paths.append(f"{room.at}/audiences/{made['id']}")
+            data_of(await client.post(f"{paths[-1]}/destination-connections", json=connected))
+        await room.send(track("ann"))
+
+        async def told(count: int) -> list[tuple[str, str]]:
+            with anyio.fail_after(20):
+                while len(crm.requests) < count:  # noqa: ASYNC110 - a real server tells by being called
+                    await anyio.sleep(0.005)
+            calls = [json.loads(request.body) for request in crm.requests]
+            return [(call["event"], call["properties"]["audience_key"]) for call in calls]
+
+        assert sorted(await told(2)) == [("Audience Entered", "loud"), ("Audience Entered", "silent")]
+        data_of(await client.delete(paths[0]))
+        data_of(await client.delete(paths[1], params={"sendExits": "true"}))
+        assert (await told(3))[2:] == [("Audience Exited", "loud")]
+        await client.delete(f"/destinations/{destination['id']}")
 
 
 async def test_an_edit_under_way_locks_the_audience(room: Room) -> None:

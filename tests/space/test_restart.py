@@ -2,9 +2,12 @@
 
 import pytest
 
-from actors import space_core
+from actors import checkpoint as checkpoints
+from actors import snapshots, space_core
+from actors.entities import STATE_VERSION
 from eventlog import history
 from eventlog.errors import LogFullError
+from eventlog.log import STATES, Changes
 from eventlog.memory import MemoryLog
 from tests.space.room import Room, call, room
 
@@ -217,6 +220,28 @@ async def test_close_stores_all_so_that_a_start_folds_nothing(here: Room) -> Non
     assert await here.members("recent") == ["ann"]
     await here.wait(10)
     assert await here.told() == [("+recent", "ann", 0), ("-recent", "ann", 10)]
+
+
+async def test_a_checkpoint_of_another_version_is_left_aside_and_the_log_folded_anew(
+    here: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.define("Recent", RECENT)
+    for name in ("ann", "ann", "bob"):
+        await here.track(name, "A")
+    await here.space.close()
+    told = await here.told()
+    for module in (checkpoints, snapshots):
+        monkeypatch.setattr(module, "STATE_VERSION", STATE_VERSION + 1)
+    rows = [((here.entity(name), 0), b"what an older version kept") for name in ("ann", "bob")]
+    await here.log.store([Changes("older", 0, puts=((STATES, rows),))])
+    await here.die()
+    assert await here.members("recent") == ["ann"]
+    assert await here.told() == told
+    await here.check()
+    await here.space.close()
+    core = checkpoints.load_core(here.log)
+    assert core is not None
+    assert core.state_version == STATE_VERSION + 1
 
 
 async def test_the_index_of_events_is_written_in_runs_that_are_merged(
