@@ -301,6 +301,31 @@ async def test_a_preview_tells_the_size_at_moments_of_the_past(room: Room) -> No
     assert "sizeOverTime" not in await room.preview(definition={"query": BUYERS})
 
 
+async def test_a_preview_heeds_its_options_and_one_of_an_edit_those_of_the_audience(room: Room) -> None:
+    visitor = {"type": "track", "anonymousId": "v1", "event": "Order Completed"}
+    await room.send(track("now"), track("old", timestamp="2026-01-01T00:00:00Z"), visitor)
+    anonymous = {"filterByExternalIds": ["anonymous_id"]}
+
+    async def names(**more: Any) -> list[str]:
+        found = await room.preview(definition={"query": BUYERS}, **more)
+        return sorted(one["name"] for one in found["results"])
+
+    assert await names() == ["now", "old"]
+    assert await names(options=anonymous) == ["anonymous_id:v1"]
+    assert await names(options={"backfillEventDataDays": 10}) == ["now"]
+    visitors = await room.audience("Visitors", options=anonymous)
+    assert await names(editOf=visitors["id"]) == ["anonymous_id:v1"]
+    assert await names(editOf=visitors["id"], options={"filterByExternalIds": ["user_id"]}) == ["now", "old"]
+
+
+async def test_a_preview_of_an_edit_that_would_go_in_a_circle_says_so(room: Room) -> None:
+    one = await room.audience("One")
+    await room.audience("Two", "audience('one')")
+    told = await room.preview(definition={"query": "audience('two')"}, editOf=one["id"])
+    assert told["status"] == "FAILED"
+    assert "one -> two -> one" in told["failureReason"]
+
+
 async def test_a_definition_may_refer_to_what_is_not_there_yet(room: Room) -> None:
     await room.send(track("a", total=5), track("b", total=50))
     rich = await room.audience("Rich", "trait('spend') >= 10")

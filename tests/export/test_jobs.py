@@ -231,3 +231,15 @@ async def test_progress_and_the_seconds_left_are_told_until_it_is_ready(
     running = [(progress, left) for status, progress, left in told if status == "RUNNING"]
     assert {(0.25, 6.0), (0.5, 4.0), (0.75, 2.0)} <= set(running)
     assert running == sorted(running)
+
+
+async def test_expired_files_go_also_while_nobody_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_jobs, "PURGE_EVERY_S", 0.0)
+    await desk.restart()
+    await desk.buy("ann")
+    await desk.text(await desk.ask())
+    assert len(list(desk.folder.iterdir())) == 2
+    desk.clock.set_ms(NOON_MS + DAY_MS)
+    with anyio.fail_after(5):
+        while list(desk.folder.iterdir()):  # asking would purge them
+            await anyio.lowlevel.checkpoint()
