@@ -1,6 +1,7 @@
 """A destination's settings: checked against its type, secrets sealed where they are stored, masked where shown."""
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -40,6 +41,8 @@ CREDENTIALS: Final = re.compile(  # whoever's they are: no answer's are kept
 )
 SEALED: Final = "sealed"  # {"sealed": …} stands for a secret in the log
 CONCURRENCY_MAX: Final = 100  # requests in flight to one destination
+MANY_AT_ONCE: Final = 16  # in flight: types that take so many take more where their rate is raised
+COMMIT_S: Final = 0.1  # from a request's end until its outcome is stored, on a daemon that has no time to spare
 SPAN_MAX_S: Final = 31_536_000.0  # a year: longer pauses are mistakes
 TIMEOUT_MAX_S: Final = 300.0
 BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
@@ -114,13 +117,24 @@ def limits(adapter: Adapter, settings: CommonSettings) -> Limits:
     return Limits(
         rate_per_s=rate,
         burst=max(round(burst), adapter.asks_max),
-        concurrency=round(pick(settings.concurrency, adapter.concurrency)),
+        concurrency=round(pick(settings.concurrency, _concurrency(adapter, rate))),
         interval_ms=round(pick(settings.sync_interval_seconds, adapter.interval_ms / 1000) * 1000),
         retry_first_ms=round(pick(settings.retry_first_seconds, RETRY_FIRST_S_DEFAULT) * 1000),
         retry_max_ms=round(pick(settings.retry_max_seconds, RETRY_MAX_S_DEFAULT) * 1000),
         retry_for_ms=round(pick(settings.retry_for_seconds, RETRY_FOR_S_DEFAULT) * 1000),
         window_s=adapter.window_s,
     )
+
+
+def _concurrency(adapter: Adapter, rate_per_s: float) -> int:
+    """Return how many requests may be under way, where nobody said: more where the rate is set too high for the type's.
+
+    What became of requests is stored before the next ones go, a commit for as many as are under way: under load that
+    takes a tenth of a second. Types that bear only a few at once are not asked more.
+    """
+    if adapter.concurrency < MANY_AT_ONCE:
+        return adapter.concurrency
+    return max(adapter.concurrency, min(CONCURRENCY_MAX, math.ceil(rate_per_s * COMMIT_S)))
 
 
 def timeout_s(settings: CommonSettings) -> float:

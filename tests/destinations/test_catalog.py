@@ -122,6 +122,25 @@ def test_every_limit_is_a_setting(name: str) -> None:
     assert (found.interval_ms, found.retry_first_ms) == (60_000, 2_000)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("webhook", {}, 16),
+        ("webhook", {"rate": 160}, 16),
+        ("webhook", {"rate": 161}, 17),
+        ("webhook", {"rate": 100_000}, 100),
+        ("webhook", {"rate": 100_000, "concurrency": 3}, 3),
+        ("hubspot", {"rate": 1_000}, 4),
+        ("csv", {"rate": 1_000}, 1),
+    ],
+)
+def test_a_higher_rate_has_more_requests_under_way_unless_that_is_said(
+    name: str, given: dict[str, Any], expected: int
+) -> None:
+    adapter = DESTINATIONS[name]
+    assert limits(adapter, parse(adapter, {**SETTINGS[name], **given})).concurrency == expected
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_secrets_are_sealed_where_stored_and_masked_where_shown(name: str) -> None:
     adapter, seal = DESTINATIONS[name], new_seal()
