@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("turnout.backfill")
 
 MERGE_SLICE: Final = 100  # entities added to before others get a turn: one may have to be loaded first
-BATCH_MAX: Final = 100  # definitions whose pasts are gathered by one scan
+BATCH_MAX: Final = 500  # definitions whose pasts are gathered by one scan
 WORK_MAX: Final = 10_000_000  # entries of the log times questions of one scan: what it finds may be as many states
 CHEAP_ENTRIES: Final = 10_000  # of a log: a start goes through them again in the time of a few checkpoints
 CHEAP_SWITCHES: Final = 100  # since a checkpoint: for each, a start may have to go through them

@@ -122,3 +122,48 @@ async def test_whoever_is_in_memory_knows_the_definitions_of_now(given_turns: li
         check_hidden(stage)
         check_loaded(stage)
         stage.recount()
+
+
+def test_a_new_leaf_of_an_old_question_is_asked_of_whoever_has_states_of_it() -> None:
+    stage = Stage(audience("once", "event('A').count() >= 1"))
+    stage.track("ann", "A")
+    stage.track("ann", "A")
+    stage.track("bob", "A")
+    stage.define(audience("twice", "event('A').count() >= 2"))
+    check_entities(stage)
+    assert stage.track("bob", "A") == [("+twice", "bob", 0)]
+
+
+def test_a_new_leaf_about_an_audience_is_asked_of_its_members() -> None:
+    stage = Stage(audience("once", "event('A').count() >= 1"))
+    stage.track("ann", "A")
+    stage.track("bob", "B")
+    stage.define(audience("both", "audience('once') AND event('B').count() >= 1"))
+    check_entities(stage)
+    assert stage.track("ann", "B") == [("+both", "ann", 0)]
+
+
+def test_whoever_looks_at_a_key_is_asked_when_it_changes_hands() -> None:
+    stage = Stage(audience("looks", "trait('once') = 'yes'"))
+    assert stage.identify("ann", once="yes") == [("+looks", "ann", 0)]
+    assert stage.define(audience("once", "event('A').count() >= 1")) == [("-looks", "ann", 0)]
+    check_entities(stage)
+
+
+def test_users_hear_of_what_their_account_is_in_once_they_look_at_it() -> None:
+    stage = Stage(accounts("busy", "ANY (event('A').count() >= 1)"))
+    stage.group("ann", "ACME")
+    stage.track("ann", "A")
+    stage.define(audience("at_busy", "audience('busy') AND event('B').count() >= 1"))
+    check_entities(stage)
+    assert stage.track("ann", "B") == [("+at_busy", "ann", 0)]
+
+
+def test_a_newcomer_is_in_what_holds_of_those_of_whom_nothing_is_known_whenever_it_was_defined() -> None:
+    stage = Stage(audience("no_a", "event('A').count() = 0"))
+    assert stage.track("ann", "B") == [("+no_a", "ann", 0)]
+    stage.define(audience("no_c", "event('C').count() = 0", known_only=True))
+    assert sorted(stage.track("bob", "B")) == [("+no_a", "bob", 0), ("+no_c", "bob", 0)]
+    stage.delete("no_a")
+    assert stage.track("anon1", "B") == []
+    check_blank(stage)
