@@ -32,7 +32,13 @@ def node() -> str:
         pytest.skip("there is no Node here")
     if not (HERE / "node_modules" / ".package-lock.json").exists():
         try:
-            subprocess.run([npm, "ci"], cwd=HERE, capture_output=True, timeout=INSTALL_S, check=True)
+            subprocess.run(
+                [npm, "ci", "--no-audit", "--no-fund", "--fetch-retries=0"],
+                cwd=HERE,
+                capture_output=True,
+                timeout=INSTALL_S,
+                check=True,
+            )
         except subprocess.SubprocessError as error:
             pytest.skip(f"the library cannot be had: {error}")
     return found
