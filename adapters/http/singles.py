@@ -17,7 +17,7 @@ from actors.door import EVENT_BYTES_MAX, Incoming
 from adapters.http.tracking import PATHS, Headers, TrackingApp, answer_to, refused_call
 from eventlog.entries import Rejected, SourceRecord
 
-TOGETHER_MAX: Final = 512  # calls judged in one piece; more of the same turn of the loop come with its next one
+TOGETHER_MAX: Final = 256  # calls judged in one piece; more of the same turn of the loop come with its next one
 _KINDS: Final[Mapping[bytes, str]] = {path.encode(): kind for path, kind in PATHS.items() if kind is not None}
 _JSON_TYPES: Final = frozenset(
     (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")

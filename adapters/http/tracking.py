@@ -30,6 +30,7 @@ from actors.door import (
 from actors.space_api import SpaceApi
 from adapters.http.auth import refusal_headers, secret_of, tracking_refusal
 from adapters.http.body import CallError, ClientGoneError, Receive, read_body
+from adapters.http.turns import Turns
 from eventlog.clock import Clock
 from eventlog.entries import KINDS, Rejected, SourceRecord
 from eventlog.errors import ForbiddenError, InvalidError, LogFullError, RefusedError, UnauthorizedError
@@ -43,6 +44,7 @@ T = TypeVar("T")
 SHARED_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX  # a batch's context, copied into each of its events; ours
 FULL_RETRY_AFTER_S: Final = 10  # a full disk is seldom freed sooner
 BUSY_RETRY_AFTER_S: Final = 1
+TURN_BYTES: Final = 64 * 1024  # of batches judged in a turn of the loop: some 5 ms of work
 KEYS_REMEMBERED_MAX: Final = 1_000  # headers with a write key, so that it is not unpacked and hashed each time
 SECONDS_LEAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The edges that the metrics count durations by."""
@@ -155,6 +157,7 @@ class TrackingApp:
         self._new_id = new_id
         self.requests_max = requests_max
         self.counts = Counts()
+        self._turns = Turns(TURN_BYTES)
         self._key_hashes: dict[bytes, str] = {}  # header -> hash of the write key in it; whose it is, is asked anew
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -279,6 +282,7 @@ class TrackingApp:
 
     async def _take_batch(self, body: bytes, source: SourceRecord | None) -> Answer:
         source = source or self._source_of(_write_key_in(body))
+        await self._turns.enter(len(body))
         batch = _envelope(body)
         judged = self._judge(batch, source)
         refused = await self._ingest(judged, source)
