@@ -7,6 +7,7 @@ milliseconds since the epoch, UTC.
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Any, Final
 
 from actors.conditions.handlers import Plan
@@ -53,14 +54,16 @@ class Deciding:
         self.members: dict[int, dict[int, int]] = {}  # definition -> entity -> since when, or since when a value
         self.member_changes: dict[tuple[int, int], int | None] = {}  # (definition, entity) -> since when; None: left
         self.effects: list[AnyFact] = []
+        self._read: set[str] = set()  # keys that anything looks at
+        self._read_version = -1  # of the program that says so
+        self.flipped: list[Leaf] = []  # by the fold at work, of its entity
         self.last_entity = 0
         self.changed: set[int] = set()  # entities whose snapshot is stale
         self.gone: set[int] = set()  # entities that are no more, but whose snapshot may still be there
         self._load = load
         self._asleep: dict[int, int] = {}  # entities that are not in memory -> what the timers know of them
-        self._queue: list[tuple[int, int, Entity, Leaf | Node]] = []
-        self._queued: set[tuple[int, int]] = set()
-        self._pushed = 0
+        self._queue: list[tuple[int, int, int, Entity, Leaf | Node]] = []  # a heap, in order of rank, entity, number
+        self._queued: set[tuple[int, int, int]] = set()
         self._blanks: dict[bool, _Blank] = {}  # of users, and of accounts
 
     # -- entities ----------------------------------------------------------------------------------------------------
@@ -221,11 +224,18 @@ class Deciding:
         """Let time pass: fire every timer due by then, in order, dated when it was due."""
         while (popped := self.timers.pop_due(to_ms)) is not None:
             due_ms, numbers = popped
-            self.now_ms = max(self.now_ms, due_ms)
+            if due_ms > self.now_ms:
+                self.now_ms = due_ms
+            if len(numbers) > 1:  # what one decides may wake another
+                for number in numbers:
+                    if number not in self.entities:
+                        self._find_before(number, due_ms)
             for number in numbers:
                 self._fire(number, due_ms)
-            self._settle()
-        self.now_ms = max(self.now_ms, to_ms)
+            if self._queue:
+                self._settle()
+        if to_ms > self.now_ms:
+            self.now_ms = to_ms
 
     def _fire(self, number: int, due_ms: int) -> None:
         entity = self.entities.get(number) or self._find_before(number, due_ms)
@@ -233,19 +243,43 @@ class Deciding:
             return  # erased or merged away
         if entity.scheduled_ms > due_ms and entity.due_ms > due_ms:
             return
-        entity.scheduled_ms = FOREVER
         self.changed.add(number)
-        due = sorted(key for key, ms in entity.dues.items() if ms <= due_ms)  # whatever order they came in
+        dues = entity.dues
+        due = [key for key, ms in dues.items() if ms <= due_ms]
         for key in due:
-            del entity.dues[key]
-            if key >= 0:
-                self._push(entity, self.program.by_index[key])
-            elif -key in self.program.nodes:
-                self._push(entity, self.program.nodes[-key])
-        entity.due_ms = min(entity.dues.values(), default=FOREVER)
-        if entity.due_ms != FOREVER:
-            entity.scheduled_ms = entity.due_ms
-            self.timers.add(entity.due_ms, number)
+            del dues[key]
+        if self._queue or not self._ask_due(entity, due):
+            for key in due:
+                if key >= 0:
+                    self._push(entity, self.program.by_index[key])
+                elif -key in self.program.nodes:
+                    self._push(entity, self.program.nodes[-key])
+        next_ms = min(dues.values()) if dues else FOREVER
+        entity.due_ms = entity.scheduled_ms = next_ms
+        if next_ms != FOREVER:
+            self.timers.add(next_ms, number)
+
+    def _ask_due(self, entity: Entity, due: list[int]) -> bool:
+        """Ask leaves that time may have changed at once, if they are of the first rank and nothing else is queued."""
+        by_index = self.program.by_index
+        leaves = []
+        for key in due:
+            if key < 0 or by_index[key].rank:
+                return False
+            leaves.append(by_index[key])
+        now_ms = self.now_ms
+        flipped = []
+        for leaf in leaves:
+            if leaf.holds(entity, now_ms) is not (entity.bits & leaf.mask != 0):
+                entity.bits ^= leaf.mask
+                flipped.append(leaf)
+            if leaf.due is not None:
+                next_ms = leaf.due(entity, now_ms)
+                if next_ms is not None:
+                    entity.dues[leaf.index] = next_ms
+        if flipped:
+            self._flip(entity, flipped)
+        return True
 
     def _find_before(self, number: int, due_ms: int) -> Entity | None:
         """Return an entity activated as it was just before its timer fell due, so that what changes then shows."""
@@ -285,24 +319,42 @@ class Deciding:
         for item in plan.later:
             self._push(entity, item)
 
+    def _flip(self, entity: Entity, flipped: list[Leaf]) -> None:
+        """Decide the definitions of the first rank that leaves which flipped are parts of, and queue the others.
+
+        As the queue would, in which nothing may be yet.
+        """
+        nodes: Iterable[Node] = flipped[0].nodes
+        if len(flipped) > 1:
+            nodes = {node for leaf in flipped for node in leaf.nodes}
+            nodes = sorted(nodes, key=_number)
+        elif len(flipped[0].nodes) > 1:
+            nodes = sorted(nodes, key=_number)
+        for node in nodes:
+            if node.rank:
+                self._push(entity, node)
+            else:
+                self._decide(entity, node)
+
     def _push(self, entity: Entity, item: Leaf | Node) -> None:
-        key = (entity.number, id(item))
+        if isinstance(item, Leaf):
+            key = (2 * item.rank, entity.number, item.index)
+        else:
+            key = (2 * item.rank + 1, entity.number, item.number)
         if key not in self._queued:
             self._queued.add(key)
-            self._pushed += 1
-            rank = 2 * item.rank + isinstance(item, Node)
-            heappush(self._queue, (rank, self._pushed, entity, item))
+            heappush(self._queue, (*key, entity, item))
 
     def _settle(self, most: int = -1) -> None:
         """Ask everything queued, in order of rank; at most so many, where said."""
         while self._queue and most:
             most -= 1
-            _, _, entity, item = heappop(self._queue)
-            self._queued.discard((entity.number, id(item)))
-            if self.entities.get(entity.number) is not entity:
+            rank, number, place, entity, item = heappop(self._queue)
+            self._queued.discard((rank, number, place))
+            if self.entities.get(number) is not entity:
                 continue  # absorbed or erased since
             if isinstance(item, Leaf):
-                if item.holds(entity, self.now_ms) is not bool(entity.bits & item.mask):
+                if item.holds(entity, self.now_ms) is not (entity.bits & item.mask != 0):
                     entity.bits ^= item.mask
                     for node in item.nodes:
                         self._push(entity, node)
@@ -330,20 +382,32 @@ class Deciding:
 
     def _decide_audience(self, entity: Entity, node: Node) -> None:
         is_in = self.belongs(entity, node)
-        if is_in is (node.number in entity.inside):
+        number, inside = node.number, entity.inside
+        if is_in is (number in inside):
             return
-        members = self.members.setdefault(node.number, {})
-        self.changed.add(entity.number)
-        self.member_changes[node.number, entity.number] = self.now_ms if is_in else None
+        one, now_ms = entity.number, self.now_ms
+        members = self.members.get(number)
+        if members is None:
+            members = self.members[number] = {}
+        self.changed.add(one)
         if is_in:
-            entity.enter(node.number)
-            members[entity.number] = self.now_ms
-            self.effects.append(Entered(entity.number, node.number, self.now_ms, self.cause_seq))
+            self.member_changes[number, one] = members[one] = now_ms
+            if type(inside) is set:
+                inside.add(number)
+            else:
+                entity.enter(number)
+            self.effects.append(Entered(one, number, now_ms, self.cause_seq))
         else:
-            entity.leave(node.number)
-            members.pop(entity.number, None)
-            self.effects.append(Exited(entity.number, node.number, self.now_ms, self.cause_seq))
-        self._follow(entity, node, is_in)
+            self.member_changes[number, one] = None
+            members.pop(one, None)
+            entity.leave(number)
+            self.effects.append(Exited(one, number, now_ms, self.cause_seq))
+        program = self.program
+        if self._read_version != program.version:
+            self._read_version = program.version
+            self._read = program.keys_read()
+        if node.key in self._read:
+            self._follow(entity, node, is_in)
 
     def _follow(self, entity: Entity, node: Node, is_in: bool) -> None:
         """Ask what refers to an audience; an account tells its users."""
@@ -420,6 +484,9 @@ class Deciding:
             self._push(entity, leaf)
         for node in program.traits_by_trait[scope].get(key, ()):
             self._push(entity, node)
+
+
+_number = attrgetter("number")
 
 
 def _is_same(value: Any, was: Any) -> bool:

@@ -11,14 +11,16 @@ from typing import Final
 ENTITY_BITS: Final = 40
 _ENTITY_MASK: Final = (1 << ENTITY_BITS) - 1
 _SPAN_BITS: Final = 22  # 70 minutes of milliseconds
+NEVER_MS: Final = 1 << 62
 
 
 class Timers:
     """The due times of a partition's entities."""
 
-    __slots__ = ("_count", "_first", "_later", "_near", "_span", "_spans")
+    __slots__ = ("_count", "_first", "_later", "_near", "_span", "_spans", "soonest_ms")
 
     def __init__(self) -> None:
+        self.soonest_ms = NEVER_MS  # the earliest due time
         self._near: list[int] = []  # a heap of all that is due before the end of the span at hand
         self._span = -(1 << 62)  # the span at hand: time has not come to any yet
         self._later: dict[int, list[int]] = {}  # by span, unsorted
@@ -30,6 +32,8 @@ class Timers:
         """Note that an entity is due."""
         entry = due_ms << ENTITY_BITS | entity
         self._count += 1
+        if due_ms < self.soonest_ms:
+            self.soonest_ms = due_ms
         span = due_ms >> _SPAN_BITS
         if span <= self._span:
             heappush(self._near, entry)
@@ -46,14 +50,12 @@ class Timers:
 
     def next_ms(self) -> int | None:
         """Return the earliest due time, or None."""
-        if self._near:
-            return self._near[0] >> ENTITY_BITS
-        return self._first[self._spans[0]] >> ENTITY_BITS if self._spans else None
+        return None if self.soonest_ms == NEVER_MS else self.soonest_ms
 
     def pop_due(self, until_ms: int) -> tuple[int, list[int]] | None:
         """Take all entities due at the earliest time, if that is not after `until_ms`."""
-        due_ms = self.next_ms()
-        if due_ms is None or due_ms > until_ms:
+        due_ms = self.soonest_ms
+        if due_ms > until_ms:
             return None
         if not self._near:
             self._come_nearer()
@@ -62,6 +64,10 @@ class Timers:
         while near and near[0] >> ENTITY_BITS == due_ms:
             entities.append(heappop(near) & _ENTITY_MASK)
         self._count -= len(entities)
+        if near:
+            self.soonest_ms = near[0] >> ENTITY_BITS
+        else:
+            self.soonest_ms = self._first[self._spans[0]] >> ENTITY_BITS if self._spans else NEVER_MS
         return due_ms, entities
 
     def _come_nearer(self) -> None:

@@ -47,6 +47,11 @@ class Readers:
         tables = (self.by_trait, self.by_audience, self.traits_by_trait)
         return any(key in table[scope] for table in tables for scope in SCOPES)
 
+    def keys_read(self) -> set[str]:
+        """Return the keys of all traits and audiences that anything looks at."""
+        tables = (self.by_trait, self.by_audience, self.traits_by_trait)
+        return {key for table in tables for scope in SCOPES for key in table[scope]}
+
     # -- coming and going --------------------------------------------------------------------------------------------
 
     def _add_question(self, asked: "Asked") -> None:

@@ -179,3 +179,25 @@ def test_what_is_due_of_a_definition_that_is_gone_wakes_nobody_for_ever() -> Non
         stage.track("ann", "A")
     stage.wait(10)
     assert len(stage.partition.timers) == 0
+
+
+@pytest.mark.parametrize("first", ["ACME", "ann"])
+def test_an_account_and_its_user_who_are_due_at_one_instant_are_both_woken_as_they_were_before(first: str) -> None:
+    """Whoever of them is decided first brings the other into memory, in whose eyes nothing would then have changed."""
+    stage = Stage(
+        accounts("busy", "event('A').within(10 seconds).count() >= 1"),
+        accounts("some_busy", "ANY event('A').within(10 seconds).count() >= 1"),
+        audience("at_busy", "audience('busy')"),
+        audience("buyers", "event('A').within(10 seconds).count() >= 1"),
+    )
+    stage.group("bob" if first == "ACME" else "ann", "ACME")
+    stage.group("ann", "ACME")
+    stage.track("ann", "A")
+    stage.sleep("ann", "bob", "ACME")
+    left = sorted(stage.wait(20))
+    assert [(key, who, at_s) for key, who, at_s in left if who in {"ann", "ACME"}] == [
+        ("-at_busy", "ann", 10),
+        ("-busy", "ACME", 10),
+        ("-buyers", "ann", 10),
+        ("-some_busy", "ACME", 10),
+    ]

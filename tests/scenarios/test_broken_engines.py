@@ -186,8 +186,7 @@ def drops_a_traits_change(patch: Patch) -> None:
     take = Partition.take_effects
 
     def some(self: Partition) -> list[AnyFact]:
-        facts = take(self)
-        return [one for n, one in enumerate(facts) if not isinstance(one, TraitComputed) or n % 2 == 0]
+        return [one for one in take(self) if not isinstance(one, TraitComputed) or one.cause_seq % 2]
 
     patch.setattr(Partition, "take_effects", some)
 
