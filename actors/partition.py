@@ -9,8 +9,10 @@ true. Effects are dated when they became true: a timer's at its due time, an eve
 from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
-from actors.conditions.handlers import bits_of
-from actors.conditions.program import ACCOUNT, USER, Node, Program
+from msgspec import Struct
+
+from actors.conditions.handlers import Handler, bits_of
+from actors.conditions.program import ACCOUNT, USER, Leaf, Node, Program
 from actors.conditions.queries import CANNOT, FOREVER, Query
 from actors.deciding import KNOWN_ID_TYPES, Load, nothing
 from actors.defining import Defining
@@ -24,6 +26,18 @@ __all__ = ["KNOWN_ID_TYPES", "LEFT_TRAIT", "Partition"]
 _UNREAD: Final = EventData()
 LEFT_TRAIT: Final = "$left"  # our own extension: a group call with it set to true leaves the account
 GATHER_SLICE: Final = 128  # users of an account whose states are joined before others get a turn
+ROUTES_MAX: Final = 10_000  # names of events of which who listens is kept at hand; more are asked each time
+
+
+class _Route(Struct, frozen=True):
+    """Who listens to events of a name."""
+
+    users: Handler | None
+    accounts: Handler | None
+    looks_inside: bool
+
+
+NOBODY: Final = _Route(None, None, False)
 
 
 class Partition(Defining):
@@ -34,17 +48,22 @@ class Partition(Defining):
         self.in_slices = False  # what takes long is left to `rest`, which whoever folds goes through before all else
         self.shrunk: dict[int, set[int]] = {}  # account -> questions that are to be gathered anew: somebody left
         self._absorbed: list[tuple[User, User]] = []
+        self._routes: dict[tuple[int, str], _Route] = {}
+        self._routes_version = -1  # of the program that they are of
 
     # -- entries -----------------------------------------------------------------------------------------------------
 
-    def fold_event(self, event: Event, data: EventData, facts: Iterable[AnyFact] = ()) -> None:
-        """Fold an event, with what it made known of who is who."""
+    def fold_event(self, event: Event, data: EventData | None, facts: Iterable[AnyFact] = ()) -> None:
+        """Fold an event, with what it made known of who is who; its body is opened if need be where `data` is None."""
         self.cause_seq = event.seq
-        if event.received_ms > self.now_ms:
-            self.advance(event.received_ms)
+        received_ms = event.received_ms
+        if received_ms > self.now_ms:
+            if received_ms < self.timers.soonest_ms:
+                self.now_ms = received_ms
+            else:
+                self.advance(received_ms)
         for fact in facts:
             self._fold_identity(fact)
-        kind = event.kind
         profile = event.profile
         if profile:
             user: Any = self.entities.get(profile)
@@ -53,24 +72,37 @@ class Partition(Defining):
             self.changed.add(profile)
             if event.event_ms < user.first_ms:
                 user.first_ms = event.event_ms
+            kind = event.kind
             if kind <= SCREEN:
-                self._observe(user, event, data)
+                if self._routes_version != self.program.version:
+                    self._routes_version = self.program.version
+                    self._routes = {}
+                route = self._routes.get((kind, event.name))
+                if route is None:
+                    route = self._route(kind, event.name)
+                if route is not NOBODY:
+                    self._observe(user, event, data, route)
             elif kind == IDENTIFY:
-                self._write_traits(user, data, event)
-        if kind == GROUP and event.account:
-            self._group(event, data)
+                self._write_traits(user, decode_data(event.body) if data is None else data, event)
+        if event.account and event.kind == GROUP:
+            self._group(event, decode_data(event.body) if data is None else data)
         if self._queue:
             self._settle()
 
     def fold_stored(self, event: Event, facts: Iterable[AnyFact] = ()) -> None:
         """Fold an event as it lies in the log: its body is opened only if something looks at what is in it."""
-        self.fold_event(event, decode_data(event.body) if self._looks_inside(event) else _UNREAD, facts)
+        self.fold_event(event, None, facts)
 
-    def _looks_inside(self, event: Event) -> bool:
-        if event.kind > SCREEN:
-            return True
-        found = [self.program.handler(scope, event.kind, event.name) for scope in (USER, ACCOUNT)]
-        return any(handler is not None and handler.looks_inside for handler in found)
+    def _route(self, kind: int, name: str) -> "_Route":
+        """Return who listens to events of a name, and keep it at hand."""
+        users, accounts = (self.program.handler(scope, kind, name) for scope in (USER, ACCOUNT))
+        route = NOBODY
+        if users is not None or accounts is not None:
+            looks_inside = any(one is not None and one.looks_inside for one in (users, accounts))
+            route = _Route(users, accounts, looks_inside)
+        if len(self._routes) < ROUTES_MAX:
+            self._routes[kind, name] = route
+        return route
 
     def fold_erased(self, event: Event, facts: Iterable[AnyFact] = ()) -> None:
         """Fold what is left of an erased event: that time went on, and what it made known of who is who."""
@@ -114,24 +146,36 @@ class Partition(Defining):
             if node in program.by_ids and (node.asked is not None or node.truth(entity.bits)):
                 self._push(entity, node)
 
-    def _observe(self, user: User, event: Event, data: EventData) -> None:
-        handlers = self.program.handlers
-        users = handlers[USER]
-        handler = users.get((event.kind, event.name)) or users.get((event.kind, None))
+    def _observe(self, user: User, event: Event, data: EventData | None, route: "_Route") -> None:
+        if data is None:
+            data = decode_data(event.body) if route.looks_inside else _UNREAD
+        handler, of_accounts = route.users, route.accounts
         if handler is not None:
-            matched = handler.run(user.s, event.event_ms, event.seq, data, event.source, self.now_ms)
+            matched = handler.fold(self, user, user.s, event.event_ms, event.seq, data, event.source)
+            if self.flipped:
+                flipped, self.flipped = self.flipped, []
+                if matched or of_accounts is not None or self._queue or self.shrunk:
+                    self._push_readers(user, flipped)
+                else:
+                    self._flip(user, flipped)
             if matched:
                 self._touch(user, handler.plan(matched))
-        accounts = handlers[ACCOUNT]
-        if accounts:
-            handler = accounts.get((event.kind, event.name)) or accounts.get((event.kind, None))
-            if handler is not None:
-                handler.run(user.a, event.event_ms, event.seq, data, event.source, self.now_ms)
-                for number in user.joined():
-                    account = self.account(number)
-                    self.changed.add(number)
-                    matched = handler.run(account.a, event.event_ms, event.seq, data, event.source, self.now_ms)
-                    self._touch(account, handler.plan(matched))
+        if of_accounts is not None:
+            of_accounts.run(user.a, event.event_ms, event.seq, data, event.source, self.now_ms)
+            for number in user.joined():
+                account = self.account(number)
+                self.changed.add(number)
+                matched = of_accounts.fold(self, account, account.a, event.event_ms, event.seq, data, event.source)
+                if self.flipped:
+                    flipped, self.flipped = self.flipped, []
+                    self._push_readers(account, flipped)
+                if matched:
+                    self._touch(account, of_accounts.plan(matched))
+
+    def _push_readers(self, entity: Entity, flipped: list[Leaf]) -> None:
+        for leaf in flipped:
+            for node in leaf.nodes:
+                self._push(entity, node)
 
     def _write_traits(self, entity: Entity, data: EventData, event: Event) -> None:
         written = data.traits or {}

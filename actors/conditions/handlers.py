@@ -8,48 +8,24 @@ Thousands may listen to one name, and come and go one by one: they are compiled 
 than an event comes. Those who listen to any name are pieces that all names of a kind share.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from actors.conditions.compare import compare
-from actors.conditions.compare import test as constant_test
-from actors.conditions.values import at_path
-from actors.language.tree import And, Comparison, Condition, Context, Literal, Not, Or, Property
+from actors.conditions.writing import Field, Subscription, Writer
+from actors.language.tree import Condition, Context, Property
 from actors.language.walk import walk
 
 if TYPE_CHECKING:
     from actors.conditions.program import Leaf, Node
 
-CODE_MAX: Final = 2048  # ours: functions whose code is kept, of one to ten KB each
 PIECE_MAX: Final = 64  # subscriptions that are compiled as one function, in some milliseconds
 PLANS_MAX: Final = 1024  # ours: of a handler
-Field = Property | Context
 Run = Callable[..., int]
 AskedBy = dict[int, tuple[dict["Leaf", None], dict["Node", None]]]
 """By question, the leaves and the computed traits that ask it."""
-_SYMBOLS: Final = {"greater_than": ">", "at_least": ">=", "less_than": "<", "at_most": "<=", "equals": "=="}
-
-
-class Subscription(Struct, frozen=True):
-    """Which events change which state, and what of them is looked at."""
-
-    asked: int
-    kinds: tuple[int, ...]
-    name: str | None
-    conditions: tuple[Condition, ...]
-    exclude_sources: tuple[str, ...]
-    since_ms: int | None
-    until_ms: int | None
-    after_seq: int
-    fields: tuple[Field, ...]
-    as_tuple: bool
-    observe: Callable[[Any, int, int, Any, int], Any]
-    looks_inside: bool  # at properties or context
-    until_seq: int | None = None
 
 
 class Plan(Struct, frozen=True):
@@ -114,14 +90,16 @@ class _Listeners:
 class Handler:
     """What the events of one name are given to, and what follows from its answer; compiled when the first one comes."""
 
-    __slots__ = ("_any", "_own", "_plans", "_readers", "looks_inside", "run")
+    __slots__ = ("_any", "_folds", "_own", "_plans", "_readers", "fold", "looks_inside", "run")
 
     def __init__(self, own: _Listeners, of_any: _Listeners | None, readers: "AskedBy") -> None:
         self._own = own
         self._any = of_any
         self._readers = readers
         self._plans: dict[int, Plan]
+        self._folds: dict[Any, tuple[Run, Sequence[Subscription]]] = {}  # by what they are made of
         self.run: Run
+        self.fold: Run  # what a live partition goes by, see `writing`
         self.looks_inside: bool  # at properties or context; else the name and the time are enough
         self.renew()
 
@@ -139,6 +117,7 @@ class Handler:
     def replan(self) -> None:
         """Take note that something else is to be looked at after an event."""
         self._plans = {}
+        self.fold = self._first_fold
 
     def _first_run(self, *event: Any) -> int:
         """Compile what has to be, and take an event."""
@@ -148,6 +127,32 @@ class Handler:
         else:
             self.run = _one_by_one(self._own.pieces() + (self._any.pieces() if self._any is not None else []))
         return self.run(*event)
+
+    def _first_fold(self, *event: Any) -> int:
+        """Make what has to be made for the fold, and take an event."""
+        own, of_any = self._own.subscriptions, self._any.subscriptions if self._any is not None else []
+        if len(own) + len(of_any) <= PIECE_MAX:
+            pieces: list[Sequence[Subscription]] = [[*own, *of_any]]
+        else:
+            pieces = [some[at : at + PIECE_MAX] for some in (own, of_any) for at in range(0, len(some), PIECE_MAX)]
+        often = Counter(one.asked for piece in pieces for one in piece)
+        folds: dict[Any, tuple[Run, Sequence[Subscription]]] = {}
+        found = []
+        for piece in pieces:
+            leaves = [self._own_leaves(one.asked) if often[one.asked] == 1 else None for one in piece]
+            made_of = (*map(id, piece), *(None if mine is None else tuple(mine) for mine in leaves))
+            fold, _ = folds[made_of] = self._folds.get(made_of) or (Writer().fold(piece, leaves), piece)
+            found.append((fold, len(piece)))
+        self._folds = folds
+        self.fold = found[0][0] if len(found) == 1 else _one_by_one(found)
+        return self.fold(*event)
+
+    def _own_leaves(self, question: int) -> "list[Leaf] | None":
+        """Return the leaves that ask a question, if they rest on nothing else and nobody else asks it."""
+        leaves, nodes = self._readers[question]
+        if nodes or any(leaf.rank or len(leaf.asked) > 1 for leaf in leaves):
+            return None
+        return list(leaves)
 
     def plan(self, matched: int) -> Plan:
         """Return what to look at when these subscriptions matched."""
@@ -183,10 +188,10 @@ def _one_by_one(pieces: Iterable[tuple[Run, int]]) -> Run:
         runs.append((piece, shift))
         shift += count
 
-    def run(s: Any, ts: int, seq: int, d: Any, src: str, now: int, /) -> int:
+    def run(*event: Any) -> int:
         matched = 0
         for piece, shift in runs:
-            found = piece(s, ts, seq, d, src, now)
+            found = piece(*event)
             if found:
                 matched |= found << shift
         return matched
@@ -256,107 +261,6 @@ def looks_inside(conditions: Iterable[Condition], fields: Sequence[Field]) -> bo
     return bool(fields) or any(isinstance(part, Property | Context) for one in conditions for part in walk(one))
 
 
-@lru_cache(maxsize=CODE_MAX)
-def _compiled(source: str) -> CodeType:
-    """Return a function's code. Constants stand in it by name, so questions asked again and again share it."""
-    return compile(source, "<handler>", "exec")
-
-
 def compiled(subscriptions: Sequence[Subscription]) -> Run:
     """Return the function that gives an event to these subscriptions, and tells by bits which of them matched."""
-    return _Writer().function(subscriptions)
-
-
-class _Writer:
-    """Writes the source of one function, and collects the constants that it names."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, Any] = {"E": {}, "at_path": at_path, "compare": compare}
-        self.loads: dict[Field, str] = {}
-        self.tests: dict[tuple[str, str], str] = {}
-
-    def function(self, subscriptions: Sequence[Subscription]) -> Run:
-        body: list[str] = []
-        for bit, subscription in enumerate(subscriptions):
-            body += self._subscription(bit, subscription)
-        lines = ["def run(s, ts, seq, d, src, now):", "    p = d.properties or E", "    c = d.context or E"]
-        lines.append("    t = 0")
-        lines += [f"    {name} = {self._load(field)}" for field, name in self.loads.items()]
-        source = "\n".join([*lines, *body, "    return t"])
-        exec(_compiled(source), self.names)  # noqa: S102 - of our own making
-        run: Run = self.names["run"]
-        return run
-
-    def _load(self, field: Field) -> str:
-        root = "c" if isinstance(field, Context) else "p"
-        if len(field.path) == 1:
-            return f"{root}.get({field.path[0]!r})"
-        return f"at_path({root}, {field.path!r})"
-
-    def _local(self, field: Field) -> str:
-        return self.loads.setdefault(field, f"v{len(self.loads)}")
-
-    def _constant(self, value: Any) -> str:
-        name = f"k{len(self.names)}"
-        self.names[name] = value
-        return name
-
-    def _subscription(self, bit: int, subscription: Subscription) -> list[str]:
-        tests = [self._condition(condition) for condition in subscription.conditions]
-        if subscription.exclude_sources:
-            tests.append(f"src not in {subscription.exclude_sources!r}")
-        if subscription.since_ms is not None:
-            tests.append(f"ts >= {subscription.since_ms}")
-        if subscription.until_ms is not None:
-            tests.append(f"ts < {subscription.until_ms}")
-        if subscription.after_seq:
-            tests.append(f"seq > {subscription.after_seq}")
-        if subscription.until_seq is not None:
-            tests.append(f"seq <= {subscription.until_seq}")
-        values = [self._local(field) for field in subscription.fields]
-        if subscription.as_tuple:
-            value = f"({', '.join(values)}{',' if len(values) == 1 else ''})"
-        else:
-            value = values[0] if values else "None"
-        observe = self._constant(subscription.observe)
-        index = subscription.asked
-        indent = "        " if tests else "    "
-        lines = [f"    if {' and '.join(tests)}:"] if tests else []
-        lines.append(f"{indent}s[{index}] = {observe}(s.get({index}), ts, seq, {value}, now)")
-        lines.append(f"{indent}t |= {1 << bit:#x}")
-        return lines
-
-    def _condition(self, condition: Condition) -> str:
-        if isinstance(condition, And | Or):
-            word = " and " if isinstance(condition, And) else " or "
-            return f"({word.join(self._condition(part) for part in condition.of)})"
-        if isinstance(condition, Not):
-            return f"(not {self._condition(condition.of)})"
-        assert isinstance(condition, Comparison), "static conditions are made of comparisons"
-        left = self._value(condition.left)
-        if not all(isinstance(right, Literal) for right in condition.right):
-            rights = [self._value(right) for right in condition.right]
-            return f"compare({condition.op!r}, {left}, ({', '.join(rights)},))"
-        literals = tuple(right.value for right in condition.right if isinstance(right, Literal))
-        return self._test(condition.op, left, literals)
-
-    def _test(self, op: str, left: str, literals: tuple[Any, ...]) -> str:
-        if op == "exists":
-            return f"({left} is not None)"
-        if op == "absent":
-            return f"({left} is None)"
-        test = self._constant(constant_test(op, literals))
-        slow = f"{test}({left})"
-        constant = literals[0]
-        if op == "equals" and type(constant) is str:
-            return f"({left} == {constant!r} if {left}.__class__ is str else {slow})"
-        if op in _SYMBOLS and type(constant) in (int, float):
-            plain = f"{left}.__class__ is float or {left}.__class__ is int"
-            return f"({left} {_SYMBOLS[op]} {constant!r} if {plain} else {slow})"
-        return slow
-
-    def _value(self, value: Any) -> str:
-        if isinstance(value, Literal):
-            return self._constant(value.value)
-        assert isinstance(value, Property | Context)
-        return self._local(value)
+    return Writer().run(subscriptions)

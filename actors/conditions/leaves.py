@@ -9,7 +9,8 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.conditions.compare import clocked_due_ms
-from actors.conditions.queries import FOREVER, Count, Query, Recent, Records
+from actors.conditions.queries import FOREVER, Count, Extreme, Query, Recent, Records, Sum, Tally, quotient
+from actors.conditions.writing import Inline
 from actors.language.tree import Comparison, Event, Literal, Reducer
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ CAPPED: Final = {"at_least": 0, "less_than": 0, "greater_than": 1, "at_most": 1,
 """What must be added to the constant so that counting up to it decides the comparison."""
 CAP_MAX: Final = 10_000  # a larger constant keeps the whole window
 NUMERIC: Final = {"at_least": ge, "less_than": lt, "greater_than": gt, "at_most": le, "equals": eq, "differs": ne}
+
+_SIGNS: Final = {ge: ">=", lt: "<", gt: ">", le: "<=", eq: "==", ne: "!="}
 
 
 def cap_of(tree: Comparison) -> int | None:
@@ -65,6 +68,34 @@ def simple_holds(leaf: "Leaf", tree: Comparison) -> Holds | None:
         if _is_plain_count(query):
             return _records_reach(index, query, bound)
     return _against_number(leaf, tree)
+
+
+def inline_of(leaf: "Leaf", tree: Comparison) -> Inline | None:
+    """Return the source of the test of a question about events against a number; None for anything else.
+
+    As `simple_holds` and `simple_due`, about the question's state just after an event changed it.
+    """
+    right = tree.right[0] if tree.right else None
+    if len(leaf.asked) != 1 or not isinstance(right, Literal) or type(right.value) not in (int, float):
+        return None
+    query = leaf.asked[0].query
+    if tree.op not in NUMERIC or not _is_numeric(query.reducer):
+        return None
+    against = f"{_SIGNS[NUMERIC[tree.op]]} {right.value!r}"
+    if isinstance(query, Count):
+        return Inline(f"n {against}")
+    if isinstance(query, Recent) and tree.op == "at_least" and query.cap == right.value:
+        is_full = f"len(n) == {query.cap} and " if query.cap > 1 else ""
+        return Inline(f"n and {is_full}n[0] > now - {query.before_ms}", due=f"n[0] + {query.before_ms}")
+    if leaf.rising:
+        return None
+    if isinstance(query, Extreme):
+        return Inline(f"n and n[0] {against}")
+    if isinstance(query, Tally):
+        return Inline(f"len(n) {against}")
+    if isinstance(query, Sum) and query.reducer.name == "sum":
+        return Inline(f"(m := VALUE(n[0], n[1])) is not None and m {against}", quotient)
+    return Inline(f"(m := VALUE(n, now, e)) is not None and m {against}", query.value)
 
 
 def is_rising(leaf: "Leaf", tree: Comparison) -> bool:

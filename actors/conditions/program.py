@@ -27,10 +27,11 @@ from actors.conditions.chains import Stream, is_dynamic
 from actors.conditions.compare import CLOCKED, clocked, compare
 from actors.conditions.compare import test as constant_test
 from actors.conditions.funnels import Funnel
-from actors.conditions.handlers import Handler, Subscription, looks_inside
-from actors.conditions.leaves import cap_of, due_of, is_rising, quantifier, simple_due, simple_holds
+from actors.conditions.handlers import Handler, looks_inside
+from actors.conditions.leaves import cap_of, due_of, inline_of, is_rising, quantifier, simple_due, simple_holds
 from actors.conditions.queries import Entity, Query, Records, static_query
 from actors.conditions.readers import ACCOUNT, USER, Readers, Scope, keys_of
+from actors.conditions.writing import Inline, Subscription
 from actors.language.tree import (
     And,
     Audience,
@@ -102,6 +103,7 @@ class Leaf:
     """A primary expression: a bit of each entity."""
 
     __slots__ = (
+        "after_ms",
         "asked",
         "audiences",
         "due",
@@ -109,6 +111,7 @@ class Leaf:
         "holds",
         "identity",
         "index",
+        "inline",
         "mask",
         "nodes",
         "rank",
@@ -127,11 +130,13 @@ class Leaf:
         self.timeless = True  # False: the clock may change it for an entity that nothing is known of
         self.rank = 0
         self.rising = False  # True: while it holds, further events leave it so
+        self.after_ms = 0  # of a rising one: how old an event must be to count
         self.asked: list[Asked] = []
         self.traits: list[str] = []  # keys that it looks at
         self.audiences: list[str] = []
         self.holds: Callable[[Any, int], bool] = _never
         self.due: Callable[[Any, int], int | None] | None = None  # None: time alone never changes it
+        self.inline: Inline | None = None  # the same as source, where it is short
         self.nodes: dict[Node, None] = {}  # the definitions that it is a part of
 
 
@@ -401,6 +406,8 @@ class Program(Readers):
                 op, left(entity, now_ms), tuple(right(entity, now_ms) for right in rights)
             )
         leaf.rising = is_rising(leaf, tree)
+        leaf.after_ms = leaf.asked[0].query.after_ms if leaf.rising else 0
+        leaf.inline = inline_of(leaf, tree)
         timed = [(asked.index, asked.query) for asked in leaf.asked if asked.query.clocked]
         span_of = tree.right[0].ms if op in CLOCKED and isinstance(tree.right[0], Duration) else None
         if timed or span_of is not None:
@@ -522,6 +529,7 @@ def _subscription(asked: Asked, stream: Stream, bounds: Bounds) -> Subscription:
         as_tuple=isinstance(query, Funnel),
         observe=observe,
         looks_inside=looks_inside(stream.static, fields),
+        update=query.update,
     )
 
 

@@ -20,7 +20,7 @@ Times are milliseconds since the epoch, UTC.
 """
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import fsum
@@ -36,6 +36,7 @@ Record = list[Any]  # [event_ms, sequence, value]
 
 CANNOT: Final = object()  # what `without` returns where a state does not know what else there was
 FOREVER: Final = 1 << 62
+PRUNE_EVERY: Final = 32  # records; dropping the old ones costs a move of the rest
 INT_EXACT: Final = 2**53  # up to here a double holds every integer
 NO_ARRAY: Final = "\0"  # ends a text that begins with "[", where arrays are counted by their JSON text
 
@@ -64,9 +65,17 @@ class Query(ABC):
         self.before_ms = min((window.before_ms for window in own), default=FOREVER)
         self.session_ms = event.expires_after_ms
 
-    @abstractmethod
+    @property
+    def update(self) -> str:
+        """Return `observe` as source that changes `s[INDEX]` and leaves it as `n`, where that is short; else "".
+
+        `INDEX` and `OBSERVE` stand for what they say.
+        """
+        return ""
+
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Return the state now that an event passed; `value` is what the reducer looks at, None if missing."""
+        raise NotImplementedError("it is written into the functions that events are given to: see `update`")
 
     @abstractmethod
     def merge(self, state: State, other: State, now_ms: int) -> State:
@@ -98,9 +107,10 @@ class Count(Query):
 
     __slots__ = ()
 
-    def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
+    @property
+    def update(self) -> str:
         """Count one more."""
-        return (state or 0) + 1
+        return "n = s[INDEX] = (s.get(INDEX) or 0) + 1"
 
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Add the counts."""
@@ -322,19 +332,14 @@ class Recent(Query):
         super().__init__(event)
         self.cap = cap
 
-    def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
+    @property
+    def update(self) -> str:
         """Keep the timestamp if it is among the newest."""
-        if event_ms <= now_ms - self.before_ms:
-            return state
-        if not state:
-            return [event_ms]
-        if event_ms >= state[-1]:
-            state.append(event_ms)
-        else:
-            insort(state, event_ms)
-        if len(state) > self.cap:
-            del state[0]
-        return state
+        lines = ["n = s.get(INDEX)", f"if ts > now - {self.before_ms}:", "    if not n: n = s[INDEX] = [ts]"]
+        if self.cap == 1:
+            return "\n".join([*lines, "    elif ts > n[0]: n[0] = ts"])
+        kept = ["if ts >= n[-1]: n.append(ts)", "else: insort(n, ts)", f"if len(n) > {self.cap}: del n[0]"]
+        return "\n".join([*lines, "    else:", *(f"        {line}" for line in kept)])
 
     def merge(self, state: State, other: State, now_ms: int) -> State:
         """Keep the newest of both."""
@@ -367,6 +372,17 @@ class Records(Query):
 
     __slots__ = ()
     clocked = True
+
+    @property
+    def update(self) -> str:
+        """Append a record that only counts, where it is the newest and no old ones are looked for; else `observe`."""
+        if self.reducer.name != "count":
+            return ""
+        is_other = f"n[-1][0] >= ts or len(n) % {PRUNE_EVERY} == {PRUNE_EVERY - 1}"
+        lines = ["n = s.get(INDEX)", "if n is None: n = s[INDEX] = []"]
+        lines += [f"if n and ({is_other}): OBSERVE(n, ts, seq, None, now)"]
+        lines += [f"elif ts > now - {self.before_ms}: n.append([ts, seq, None])"]
+        return "\n".join(lines)
 
     def observe(self, state: State, event_ms: int, seq: int, value: Any, now_ms: int) -> State:
         """Keep the event if it is not too old."""
@@ -437,9 +453,6 @@ def session_start(records: list[Record], first: int, last: int, gap_ms: int, now
     while start > first and records[start][0] - records[start - 1][0] < gap_ms:
         start -= 1
     return start
-
-
-PRUNE_EVERY: Final = 32  # records; dropping the old ones costs a move of the rest
 
 
 def insert_record(query: Query, records: list[Record], record: Record, now_ms: int) -> list[Record]:

@@ -58,8 +58,8 @@ LINES: Final = (
     Line(
         "the exit is dated at d, no millisecond later",
         "leaves.py",
-        "due: int = newest[0] + before_ms\n",
-        "due: int = newest[0] + before_ms + 1\n",
+        'due=f"n[0] + {query.before_ms}"',
+        'due=f"n[0] + {query.before_ms + 1}"',
         "active_30_to_90_days_ago",
     ),
     Line(
@@ -83,17 +83,17 @@ LINES: Final = (
         "self.before_ms = max((window.before_ms for window in own), default=FOREVER)",
         "windows_combined",
     ),
-    Line("`sources(exclude:)`", "handlers.py", 'tests.append(f"src not in', 'tests.append(f"src in', "docs_traits"),
+    Line("`sources(exclude:)`", "writing.py", 'tests.append(f"src not in', 'tests.append(f"src in', "docs_traits"),
     Line(
         "`since` is closed",
-        "handlers.py",
+        "writing.py",
         'f"ts >= {subscription.since_ms}"',
         'f"ts > {subscription.since_ms}"',
         "docs_traits",
     ),
     Line(
         "`until` is open",
-        "handlers.py",
+        "writing.py",
         'f"ts < {subscription.until_ms}"',
         'f"ts <= {subscription.until_ms}"',
         "since_and_until",
@@ -112,7 +112,7 @@ LINES: Final = (
         "if now_ms - records[last - 1][0] > gap_ms:\n        return last\n    start",
         "docs_marketing",
     ),
-    Line("`count`", "queries.py", "return (state or 0) + 1", "return (state or 0) + 2", "account_events_together"),
+    Line("`count`", "queries.py", "(s.get(INDEX) or 0) + 1", "(s.get(INDEX) or 0) + 2", "account_events_together"),
     Line(
         "`sum` adds fractions",
         "queries.py",
@@ -453,7 +453,7 @@ LINES: Final = (
     ),
     Line(
         "`where`",
-        "handlers.py",
+        "writing.py",
         "tests = [self._condition(condition) for condition in subscription.conditions]",
         "tests = [self._condition(condition) for condition in subscription.conditions][1:]",
         "docs_marketing",
