@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors import deciding
 from actors.conditions.program import ACCOUNT, USER
-from tests.partition.stage import Stage, accounts, audience, trait
+from tests.partition.stage import Stage, accounts, audience, spec_of, trait
 from tests.partition.test_agrees import POOL, perform, steps
 
 BY_KEY = {one.key: one for one in POOL}
@@ -167,3 +167,32 @@ def test_a_newcomer_is_in_what_holds_of_those_of_whom_nothing_is_known_whenever_
     stage.delete("no_a")
     assert stage.track("anon1", "B") == []
     check_blank(stage)
+
+
+def test_a_leaf_that_is_gone_wakes_nobody_though_its_question_is_still_asked() -> None:
+    often, seldom = (f"event('A').within(3 seconds).count() {than} 2" for than in (">=", "<"))
+    stage = Stage(audience("often", often), audience("seldom", seldom))
+    stage.track("ann", "A")
+    stage.track("ann", "A")
+    stage.delete("seldom")
+    check_entities(stage)
+
+
+def test_states_of_a_computed_trait_that_asks_something_else_now_are_forgotten() -> None:
+    stage = Stage(trait("x", "event('A').sum(property('x'))"))
+    stage.track("ann", "A", x=3)
+    stage.specs[1] = spec_of(1, trait("x", "event('A').max(property('x'))"))
+    stage._set_definitions()
+    check_entities(stage)
+
+
+def test_what_the_clock_changes_of_itself_is_asked_of_newcomers_as_long_as_it_is_defined() -> None:
+    stage = Stage(audience("early", "literal('1970-01-01T00:00:02Z').within_last(5 seconds)"))
+    stage.wait(3)
+    assert stage.track("ann", "B") == [("+early", "ann", 3)]
+    stage.define(audience("late", "literal('1970-01-01T00:00:02Z').within_last(9 seconds)"))
+    check_blank(stage)
+    assert sorted(stage.track("bob", "B")) == [("+early", "bob", 3), ("+late", "bob", 3)]
+    stage.delete("early")
+    check_blank(stage)
+    assert stage.track("cyd", "B") == [("+late", "cyd", 3)]
