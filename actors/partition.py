@@ -121,10 +121,11 @@ class Partition(Defining):
 
     def _fold_identity(self, fact: AnyFact) -> None:
         if isinstance(fact, IdAdded):
-            entity = self.account(fact.entity) if fact.collection == "accounts" else self.user(fact.entity)
-            self.changed.add(fact.entity)
-            if fact.id_type not in entity.ids:
-                self._add_ids(entity, frozenset((fact.id_type,)))
+            number, id_type = fact.entity, fact.id_type
+            entity = self.account(number) if fact.collection == "accounts" else self.user(number)
+            self.changed.add(number)
+            if id_type not in entity.ids:
+                self._add_ids(entity, frozenset((id_type,)))
         elif isinstance(fact, Merged):
             for absorbed in fact.absorbed:
                 self._merge(self.user(fact.survivor), self.user(absorbed))
@@ -136,9 +137,11 @@ class Partition(Defining):
             return
         program, blank = self.program, self._blank_of(entity.is_account)
         nodes: dict[Node, None] = {}  # those that may hold: something they rest on does, or all that a blank one is
-        for place in bits_of(entity.bits ^ blank.bits):
-            nodes.update(program.by_index[place].nodes)
-        nodes.update((item, None) for item in blank.asks if isinstance(item, Node))
+        if entity.bits != blank.bits:
+            for place in bits_of(entity.bits ^ blank.bits):
+                nodes.update(program.by_index[place].nodes)
+        if blank.asks:
+            nodes.update((item, None) for item in blank.asks if isinstance(item, Node))
         for index in entity.s:
             if index in program.by_question:
                 nodes.update(program.by_question[index][1])
