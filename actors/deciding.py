@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any, Final
 
-from actors.conditions.handlers import Plan
+from actors.conditions.handlers import Plan, bits_of
 from actors.conditions.program import ACCOUNT, USER, Change, Leaf, Node, Program, Scope
 from actors.conditions.queries import FOREVER
 from actors.entities import Account, Entity, User
@@ -216,6 +216,20 @@ class Deciding:
         for key in {*keys, *entity.traits, *(program.left.keys() & program.by_trait[scope].keys())}:
             found.update(program.by_trait[scope].get(key, {}))
             found.update(program.by_audience[scope].get(key, {}))
+        return found
+
+    def _may_hold(self, entity: Entity) -> dict[Node, None]:
+        """Return the definitions that may hold as the leaves stand: something they rest on is not as of a blank one.
+
+        Or they hold of one of which nothing is known.
+        """
+        blank = self._blank_of(entity.is_account)
+        found: dict[Node, None] = {}
+        if entity.bits != blank.bits:
+            for place in bits_of(entity.bits ^ blank.bits):
+                found.update(self.program.by_index[place].nodes)
+        if blank.asks:
+            found.update((item, None) for item in blank.asks if isinstance(item, Node))
         return found
 
     # -- time --------------------------------------------------------------------------------------------------------

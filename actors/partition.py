@@ -12,9 +12,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from actors.conditions.handlers import Handler, bits_of
-from actors.conditions.program import ACCOUNT, USER, Leaf, Node, Program
+from actors.conditions.program import ACCOUNT, USER, Leaf, Program
 from actors.conditions.queries import CANNOT, FOREVER, Query
-from actors.deciding import KNOWN_ID_TYPES, Load, nothing
+from actors.deciding import KNOWN_ID_TYPES, LEAVES_FEW, Load, nothing
 from actors.defining import Defining
 from actors.entities import Account, Entity, User, copied, shared
 from actors.gathering import Gathered
@@ -135,13 +135,8 @@ class Partition(Defining):
         entity.ids = shared(entity.ids | types)
         if entity.is_account:
             return
-        program, blank = self.program, self._blank_of(entity.is_account)
-        nodes: dict[Node, None] = {}  # those that may hold: something they rest on does, or all that a blank one is
-        if entity.bits != blank.bits:
-            for place in bits_of(entity.bits ^ blank.bits):
-                nodes.update(program.by_index[place].nodes)
-        if blank.asks:
-            nodes.update((item, None) for item in blank.asks if isinstance(item, Node))
+        program = self.program
+        nodes = self._may_hold(entity)
         for index in entity.s:
             if index in program.by_question:
                 nodes.update(program.by_question[index][1])
@@ -286,12 +281,24 @@ class Partition(Defining):
         self._settle()
 
     def _ask_all(self, entity: Entity) -> None:
+        """Ask everything that may say something else now than before: what it knows something of, or did."""
+        program = self.program
         scope = ACCOUNT if entity.is_account else USER
-        for leaf in self.program.scoped[scope]:
+        leaves: dict[Leaf, None] = program.scoped[scope]
+        if len(program.leaves) > LEAVES_FEW:
+            blank = self._blank_of(entity.is_account)
+            leaves = self._touched(entity, blank)
+            for place in (*bits_of(entity.bits ^ blank.bits), *(key for key in entity.dues if key >= 0)):
+                if program.by_index[place].nodes:
+                    leaves[program.by_index[place]] = None
+        for leaf in leaves:
             self._push(entity, leaf)
-        for node in self.program.nodes.values():
-            if node.scope == scope and node.asked is not None:
+        for index in entity.a if entity.is_account else entity.s:
+            for node in program.by_question[index][1] if index in program.by_question else ():
                 self._push(entity, node)
+        for number in entity.values:
+            if number in program.nodes:
+                self._push(entity, program.nodes[number])
 
     def _add_states(self, states: dict[int, Any], others: dict[int, Any]) -> None:
         """Add copies of all states of another entity."""
@@ -346,9 +353,8 @@ class Partition(Defining):
         self.changed.update((user.number, absorbed.number, *before))
         self._add_ids(user, absorbed.ids)
         self._ask_all(user)
-        for node in self.program.nodes.values():
-            if node.scope == USER:
-                self._push(user, node)
+        for node in self._may_hold(user):
+            self._push(user, node)
         self.entities.pop(absorbed.number, None)
         self.gone.add(absorbed.number)
         self._absorbed.append((absorbed, user))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors import deciding
 from actors.conditions.program import ACCOUNT, USER
 from tests.partition.stage import Stage, accounts, audience, spec_of, trait
-from tests.partition.test_agrees import POOL, perform, steps
+from tests.partition.test_agrees import ALWAYS, POOL, perform, steps
 
 BY_KEY = {one.key: one for one in POOL}
 MORE = (
@@ -196,3 +196,14 @@ def test_what_the_clock_changes_of_itself_is_asked_of_newcomers_as_long_as_it_is
     stage.delete("early")
     check_blank(stage)
     assert stage.track("cyd", "B") == [("+late", "cyd", 3)]
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(st.sets(st.sampled_from(sorted({one.key for one in POOL} - ALWAYS)), min_size=1, max_size=6), steps)
+async def test_among_many_leaves_live_membership_is_what_hindsight_says(keys: set[str], given_steps: list[Any]) -> None:
+    stage = Stage(*(one for one in POOL if one.key in keys | ALWAYS))
+    for step in given_steps:
+        perform(stage, step)
+        await stage.check()
+        check_entities(stage)
+        check_loaded(stage)
