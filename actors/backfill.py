@@ -40,6 +40,7 @@ CHEAP_ENTRIES: Final = 10_000  # of a log: a start goes through them again in th
 CHEAP_SWITCHES: Final = 100  # since a checkpoint: for each, a start may have to go through them
 CHANGED_MAX: Final = 100_000  # entities added to before a checkpoint lets them leave memory
 SWITCH_SLICE: Final = 500  # entities asked, before others get a turn
+SWITCHES_MAX: Final = 20  # in one commit: who came meanwhile is folded before the next
 NAMED_MAX: Final = 5  # definitions, in a line of the log
 ROOM_AGAIN_S: Final = 10.0  # until a disk that was full is tried again
 
@@ -168,12 +169,8 @@ class Backfills:
             self._switches += len(batch)
             if self._switches > CHEAP_SWITCHES:
                 await self._checkpoint()
-            self._check_wanted(batch)
-            switched = [one for one in batch if self._is_current(one)]
-            for one in switched:
-                self._found[one.number] = self._with_a_past(one.number, missing[one.number], found)
-            await space.record([DefinitionSwitched(one.number, one.version) for one in switched])
-            await space.caught_up()
+            for start in range(0, len(batch), SWITCHES_MAX):
+                await self._switch_some(batch[start : start + SWITCHES_MAX], missing, found)
         except CancelledError:
             log.info("backfill_cancelled", definitions=keys)
         except LogFullError as error:  # nothing is wrong with the definitions: they are tried again
@@ -188,6 +185,16 @@ class Backfills:
             await self._fail(batch, str(error))
         finally:
             self._end()
+
+    async def _switch_some(self, batch: list[Definition], missing: Mapping[int, list[Asked]], found: Found) -> None:
+        """Let some versions decide that are still wanted."""
+        switched = [one for one in batch if self._is_current(one)]
+        if not switched:
+            return
+        for one in switched:
+            self._found[one.number] = self._with_a_past(one.number, missing[one.number], found)
+        await self._space.record([DefinitionSwitched(one.number, one.version) for one in switched])
+        await self._space.caught_up()
 
     def _end(self) -> None:
         self._alone -= self.running if len(self.running) == 1 else frozenset()
