@@ -20,7 +20,7 @@ from actors.space import Space, open_space
 from eventlog.clock import Clock, SimulatedClock
 from eventlog.datadir import DataDir
 from eventlog.entries import SpaceRecord
-from eventlog.errors import LogError, NotFoundError
+from eventlog.errors import LogCorruptError, LogError, NotFoundError
 from eventlog.log import META, Changes, Key, Log
 from eventlog.sqlite import SqliteLog
 from eventlog.sqlite_file import Durability
@@ -42,6 +42,7 @@ class OpenData:
     def __init__(
         self,
         folder: DataDir,
+        store: Log,
         control: Control,
         clock: Clock,
         entropy: Callable[[int], bytes],
@@ -61,6 +62,7 @@ class OpenData:
         self.clock = clock
         self.lag_ms: dict[str, int] = {}  # by space: how late its last timer fired
         self._folder = folder
+        self._store = store
         self._entropy = entropy
         self._durability = durability
         self._tasks = tasks
@@ -87,8 +89,14 @@ class OpenData:
         return record
 
     async def open_space(self, record: SpaceRecord) -> None:
-        """Open a space and keep it open until the end."""
+        """Open a space and keep it open until the end. Raises LogCorruptError where its log was there and is gone."""
+        path, made = self._folder.space_path(record.id), (f"made:{record.id}",)
+        is_marked = self._store.get(META, made) is not None
+        if is_marked and not path.exists():
+            raise LogCorruptError(str(path), "the file is gone, but the space has had one; put it back")
         await self._tasks.start(self._keep, record.id, name=f"space {record.id}")
+        if not is_marked:
+            await self._store.store([Changes("meta", 0, puts=((META, [(made, b"")]),))])
 
     async def _keep(self, space_id: str, *, task_status: TaskStatus[None]) -> None:
         store = await SqliteLog.open(self._folder.space_path(space_id), durability=self._durability)
@@ -172,7 +180,9 @@ async def open_data(
             first = await control.start()
             cursor_key = await _kept_key(store, _CURSOR_KEY, entropy)
             async with anyio.create_task_group() as tasks:
-                data = OpenData(folder, control, clock, entropy, durability, tasks, beside, scans, first, cursor_key)
+                data = OpenData(
+                    folder, store, control, clock, entropy, durability, tasks, beside, scans, first, cursor_key
+                )
                 try:
                     for record in control.spaces():
                         await data.open_space(record)

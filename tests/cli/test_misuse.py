@@ -86,3 +86,16 @@ def test_a_daemon_that_does_not_answer_or_lets_nobody_in_is_named(
     ran = turnout("members", "big_spenders", "--url", served.url)
     assert ran.status == 2
     assert "TURNOUT_TOKEN" in ran.err
+
+
+def test_a_space_whose_log_is_gone_is_damage_and_not_begun_anew(turnout: Turnout, tmp_path: Path) -> None:
+    line = tmp_path / "one.ndjson"
+    line.write_text('{"type": "track", "userId": "ann", "event": "A", "timestamp": "2026-03-01T00:00:00Z"}\n')
+    data = tmp_path / "data"
+    assert turnout("import", line, "--data", data).status == 0
+    (gone,) = (data / "spaces").glob("*.log")
+    gone.unlink()
+    ran = turnout("preview", "event('A').count() >= 1", "--data", data)
+    assert ran.status == 1
+    assert "the file is gone, but the space has had one" in ran.err
+    assert not gone.exists()

@@ -54,6 +54,7 @@ from actors.language.tree import Event, Reducer, Window
             "write between(parent: 0 days, 1 day)",
         ),
         # comparisons
+        ("trait('x') < 5 AND trait('x') > 5", "cannot be in both"),
         ("event('A').count() < 0", "is never true: a count is at least 0"),
         ("event('A').count() <= -1", "is never true"),
         ("event('A').count() >= 0", "is always true"),

@@ -23,6 +23,13 @@ def test_an_audience_of_users_keeps_its_tree_through_text(tree: Definition) -> N
     assert _exactly(parse(print_query(tree))) == _exactly(tree)
 
 
+def test_between_from_the_parents_instant_on_stays_apart_from_within() -> None:
+    for window in ("between(parent: 0 days, 1 day)", "within(parent: 1 day)"):
+        text = f"event('A').where(event('B').{window}.count() >= 1).count() >= 1"
+        assert print_query(parse(text)) == text
+        assert print_query(from_json(to_json(parse(text)))) == text
+
+
 @BOUNDED
 @given(definitions("ACCOUNTS", "audience", wild=True))
 def test_an_audience_of_accounts_keeps_its_tree_through_text(tree: Definition) -> None:
