@@ -116,15 +116,16 @@ def plain_rank(program: Program, node: Node) -> int:
 
 def seen(program: Program) -> dict[str, Any]:
     """Return all that is looked up in a program, in words that do not depend on what came when."""
+    assert program.by_question.keys() == {asked.index for asked in program.asked.values()}
+    assert all(program.by_stable[one.stable] is one for one in program.asked.values())
     return {
         "nodes": {node.number: of_node(program, node) for node in program.nodes.values()},
         "leaves": {identity: of_leaf(leaf) for identity, leaf in program.leaves.items()},
         "owners": {key: node.number for key, node in program.owners.items()},
         "questions": {
-            identity: (one.scope, one.stable, program.by_stable[one.stable] is one, *readers_of(program, one.index))
+            identity: (one.scope, one.stable, *readers_of(program, one.index))
             for identity, one in program.asked.items()
         },
-        "asked": program.by_question.keys() == {asked.index for asked in program.asked.values()},
         "stable": set(program.by_stable),
         "born": dict(program.born),
         "hidden": {identity: node.number for identity, node in program.hidden.items()},
@@ -156,6 +157,8 @@ def readers_of(program: Program, question: int) -> tuple[set[str], set[int]]:
 
 def of_node(program: Program, node: Node) -> tuple[Any, ...]:
     """Return what is known of a definition, its truth by the leaves that hold."""
+    assert node.rank == plain_rank(program, node)
+    assert all(program.nodes[hidden.number] is hidden for hidden in node.quantified)
     truths = []
     for some in range(1 << min(len(node.leaves), 4)):
         bits = sum(leaf.mask for place, leaf in enumerate(node.leaves) if some >> place & 1)
@@ -168,8 +171,6 @@ def of_node(program: Program, node: Node) -> tuple[Any, ...]:
         [asked.identity for asked in node.questions()],
         [hidden.number for hidden in node.quantified],
         truths,
-        node.rank == plain_rank(program, node),
-        all(program.nodes[hidden.number] is hidden for hidden in node.quantified),
     )
 
 
