@@ -44,6 +44,7 @@ PROJECTION: Final = "identity"
 IDS_CACHED_MAX: Final = 250_000  # a generation, of two; about 250 bytes each
 RECORDS_CACHED_MAX: Final = 100_000  # a generation, of two; about 300 bytes each
 FETCHED_MAX: Final = 10_000  # ours: ids lately read from the tables, those that lead nowhere too
+STORED_MARKS: Final = 1 << 22  # ours: a byte each; with a million ids stored one new id in five is looked for in vain
 COMBINATIONS_MAX: Final = 65_536  # ours: of id types; beyond it they are learnt anew
 DENSE: Final = 4  # ours: rows read for one that is wanted, before each is looked up by itself
 _PAGE: Final = 1000
@@ -115,6 +116,9 @@ class IdentityStore:
         self._unsaved = _Unsaved()
         self._storing: _Unsaved | None = None
         self._fetched: dict[IdKey, int] = {}  # what was read of IDS lately; 0: nothing
+        # By hash, whether an id may be in the tables: new ones are not looked for there. Known only of a space that
+        # began in this process, as with a first import; None: not known.
+        self._stored_marks: bytearray | None = None
         self._survivor = array("I", [0])  # entity -> who it is now, 0: itself
         self._into = array("I", [0])  # entity -> who absorbed it, 0: nobody
         self._since = array("Q", [0])  # entity -> the sequence it was absorbed at
@@ -172,13 +176,17 @@ class IdentityStore:
         return self._fetch(key) if packed is None else packed
 
     def _fetch(self, key: IdKey) -> int:
-        if self._tables is None:
+        if self._tables is None or not self._may_be_stored(key):
             return 0
         packed = _packed(self._tables.get(IDS, key))
         if len(self._fetched) >= FETCHED_MAX:
             self._fetched = {}
         self._fetched[key] = packed
         return packed
+
+    def _may_be_stored(self, key: IdKey) -> bool:
+        marks = self._stored_marks
+        return marks is None or marks[hash(key) % STORED_MARKS] == 1
 
     def find(self, collection: Collection, id_type: str, value: str) -> int | None:
         """Return the entity that an id leads to."""
@@ -215,7 +223,8 @@ class IdentityStore:
                 continue
             key = key_of(one.collection, one.id_type, one.value)
             if self.known.get(key) is None and key not in self._fetched and not self._is_unsaved(key):
-                wanted[key] = None
+                if self._may_be_stored(key):
+                    wanted[key] = None
         if wanted:
             rows = self._tables.get_many(IDS, list(wanted))
             if len(self._fetched) >= FETCHED_MAX:
@@ -357,6 +366,9 @@ class IdentityStore:
         header = Header(STATE_VERSION, self.count, self.settings)
         rows, self._storing, self._unsaved = self._unsaved, self._unsaved, _Unsaved()
         ids, records = sorted(rows.ids.items()), sorted(rows.records.items())
+        if self._stored_marks is not None:
+            for key in rows.ids:
+                self._stored_marks[hash(key) % STORED_MARKS] = 1
         meta = [((key,), data) for key, data in sorted(rows.meta.items()) if data]
         meta.append(((_HEADER_KEY,), _encode(header)))
         return Changes(
@@ -390,6 +402,8 @@ class IdentityStore:
             self._cleared, self._tables = True, None
             self._unsaved.meta = dict.fromkeys((_SUPPRESSED + id_hash for id_hash in suppressed), b"")
         if header is None:
+            if not self._cleared:
+                self._stored_marks = bytearray(STORED_MARKS)
             return
         self.cursor_seq, self.settings, self.suppressed = tables.cursor(PROJECTION), header.settings, suppressed
         self.grow(header.count)

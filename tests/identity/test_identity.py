@@ -1,6 +1,6 @@
 """Who is who, case by case: matching, merging, each refusal by its name, erasure, suppression, storing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from actors.identity_rows import STATE_VERSION, Header
 from actors.identity_rules import DAY_MS
 from actors.identity_store import PROJECTION
 from eventlog.entries import AnyFact, Erased, IdAdded, IdRefused, IdSeenEarlier, Merged, Suppressed, Unsuppressed
-from eventlog.log import META, Changes, Log
+from eventlog.log import IDS, META, Changes, Key, Log, Table
 from eventlog.memory import MemoryLog
 from eventlog.sqlite import SqliteLog
 from tests.identity.desk import KEY, Desk, account, users
@@ -391,3 +391,34 @@ async def test_many_entities_are_listed_in_pages_in_order(log: Log) -> None:
     assert identity.entities("users") == list(range(1, 2503))
     assert identity.entities("users", after=999, limit=3) == [1000, 1001, 1002]
     assert list(identity.canonical_map()) == list(range(2503))
+
+
+class _CountingLog(MemoryLog):
+    """A log that counts the ids it is asked for."""
+
+    asked = 0
+
+    def get(self, table: Table, key: Key) -> bytes | None:
+        self.asked += table is IDS
+        return super().get(table, key)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, bytes]:
+        self.asked += len(keys) if table is IDS else 0
+        return super().get_many(table, keys)
+
+
+async def test_a_space_that_began_here_looks_up_stored_ids_and_not_new_ones() -> None:
+    log = _CountingLog()
+    desk = Desk(log)
+    first = [await desk.take(ExternalId("users", "user_id", f"u{number}")) for number in range(200)]
+    await desk.store()
+    log.asked = 0
+    again = [await desk.take(ExternalId("users", "user_id", f"u{number}")) for number in range(200)]
+    assert [one.profile for one in again] == [one.profile for one in first]
+    assert log.asked > 150  # the caches hold two
+    log.asked = 0
+    for number in range(200, 400):
+        await desk.take(ExternalId("users", "user_id", f"u{number}"))
+    assert log.asked < 10  # but for a likeness of hashes, one in twenty thousand
+    later = Desk(log)
+    assert (await later.take(ExternalId("users", "user_id", "u7"))).profile == first[7].profile
