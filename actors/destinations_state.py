@@ -102,11 +102,11 @@ class Destinations:
         """Load, and keep as rows what the log alone told: a start without destinations need not read it again."""
         self.load()
         log = self._space.log
-        if log.cursor(PROJECTION) == 0:
+        if log.last_seq and log.cursor(PROJECTION) == 0:  # rows may not know more than the log
             rows = [(("", f"d:{one.id}"), msgpack.encode(one)) for one in self._destinations.values()]
             rows += [(("", f"c:{one.id}"), msgpack.encode(one)) for one in self._connections.values()]
             with suppress(LogFullError):  # the next start reads it again
-                await log.store([Changes(PROJECTION, max(1, log.last_seq), puts=((DELIVERIES, rows),))])
+                await log.store([Changes(PROJECTION, log.last_seq, puts=((DELIVERIES, rows),))])
 
     def fold(self, fact: AnyFact) -> None:
         """Take a fact in."""
