@@ -9,6 +9,8 @@ too late.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import msgspec
+
 from actors.checkpoint import pages
 from actors.conditions.queries import FOREVER
 from actors.entities import decode
@@ -31,6 +33,8 @@ _PARTS: Final = (
 )
 _STATES_PART: Final = _PARTS.index("what is counted of it")
 _LAST: Final = len(_PARTS) - 1
+
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)  # from torn rows
 
 Row = tuple[Key, bytes | None, bytes | None]
 
@@ -104,7 +108,11 @@ def _state_of(live: Space, row: Row) -> str | None:
     name = _named(live, int(number))
     if mine is None or other is None:
         return f"{name}, whom {'live does' if mine is None else 'the replay does'} not know,"
-    ours, theirs = _loaded(live, int(number), mine), _loaded(live, int(number), other)
+    try:
+        ours = _loaded(live, int(number), mine)
+    except _UNREADABLE:
+        return f"{name}: what is stored cannot be read"
+    theirs = _loaded(live, int(number), other)
     for place, (one, two) in enumerate(zip(ours, theirs, strict=True)):
         if one == two:
             continue

@@ -142,6 +142,16 @@ def _altered_state(space: Space) -> Changes:
     return Changes(PARTITION, space.log.cursor(PARTITION), puts=((STATES, [(key, msgspec.msgpack.encode(parts))]),))
 
 
+def _torn_state(data: bytes) -> Callable[[Space], Changes]:
+    """Return what puts other bytes in the place of the first entity's state."""
+
+    def put(space: Space) -> Changes:
+        (key, _), *_ = space.log.range(STATES)
+        return Changes(PARTITION, space.log.cursor(PARTITION), puts=((STATES, [(key, data)]),))
+
+    return put
+
+
 def _lost(table: Any) -> Callable[[Space], Changes]:
     def changes(space: Space) -> Changes:
         (key, _), *_ = space.log.range(table)
@@ -159,13 +169,18 @@ def _led_elsewhere(space: Space) -> Changes:
     ("alter", "told"),
     [
         (_altered_state, "states: live and replay differ for 1, {name} (entity 1): its custom traits, made_up"),
+        (_torn_state(b""), "states: live and replay differ for 1, {name} (entity 1): what is stored cannot be read"),
+        (
+            _torn_state(b"\x93\x01\xa1\xff\x02"),
+            "states: live and replay differ for 1, {name} (entity 1): what is stored",
+        ),
         (_lost(STATES), "states: live and replay differ for 1, {name} (entity 1), whom live does not know"),
         (_lost(TIMERS), "timers: live and replay differ for 1, {name} (entity 1): none, but due "),
         (_lost(MEMBERS), "recent: live and replay differ for 1 members, {name} first"),
         (_led_elsewhere, "ids: live and replay differ for 1, user_id 'u"),
         (_lost(ENTITIES), "identities: live and replay differ for 1"),
     ],
-    ids=["a trait", "a state", "a timer", "a member", "an id", "an identity"],
+    ids=["a trait", "an emptied state", "a torn state", "a state", "a timer", "a member", "an id", "an identity"],
 )
 async def test_what_is_wrong_in_the_checkpoint_of_a_running_daemon_is_named(
     tmp_path: Path, alter: Callable[[Space], Changes], told: str
