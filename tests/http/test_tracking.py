@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import httpx
 import pytest
 
 from adapters.http import tracking
+from adapters.http.body import inflate
 from eventlog.entries import ALIAS, GROUP, IDENTIFY, PAGE, SCREEN, TRACK
-from eventlog.errors import LogError, LogFullError
+from eventlog.errors import LogError, LogFullError, RefusedError
 from tests.http.served import START_MS, Served, served
 
 TRACKED: dict[str, Any] = {"type": "track", "userId": "ann", "event": "Order Completed"}
@@ -295,6 +297,18 @@ async def test_a_bad_encoding_is_refused(api: Served, body: bytes, encoding: str
     answer = await api.raw(body, content_encoding=encoding)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert api.events() == []
+
+
+def test_a_bomb_is_unpacked_up_to_the_bound_and_no_further() -> None:
+    bomb = gzip.compress(bytes(40_000_000), mtime=0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError):
+            inflate(bomb, 100_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "application/xml", "multipart/form-data; boundary=x"])
