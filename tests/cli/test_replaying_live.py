@@ -190,6 +190,7 @@ async def test_what_is_wrong_in_the_checkpoint_of_a_running_daemon_is_named(
         space = opened.spaces()[0]
         query = "event('A').within(3 days).count() >= 1"
         await space.create_definition(kind="audience", name="Recent", entity_type="USERS", query=query)
+        await space.backfilled()
         bodies = [f'{{"type":"track","userId":"u{n}","event":"A","messageId":"m{n}"}}'.encode() for n in range(9)]
         await space.ingest(incoming(iter(bodies), clock.now_ms()), [], "src")
         await space.close()
