@@ -254,6 +254,7 @@ def test_deep_nesting_is_refused_before_anything_recurses(opening: str, closing:
 def test_prefixes_side_by_side_are_not_deep() -> None:
     parse(" AND ".join(["NOT NOT audience('k')"] * 50))
     parse(f"trait('x').one_of({', '.join(['(1)'] * 200)})")
+    parse(" AND ".join(["(NOT NOT audience('k'))"] * 50))
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:

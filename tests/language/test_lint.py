@@ -20,6 +20,7 @@ from actors.language.tree import Event, Reducer, Window
         ("event('A').within(0 days).count() >= 1", "is empty"),
         ("event('A').within(7 days).between(30 days, 90 days).count() >= 1", "all of its windows"),
         ("event('A').since(2026-02-01).until(2026-01-01).count() >= 1", "since is not before until"),
+        ("event('A').since(2026-01-01).until(2026-01-01).count() >= 1", "since is not before until"),
         # a window inside a window
         (
             "event('A').where(event('B').between(60 days, 90 days).count() >= 1).within(7 days).count() >= 1",
@@ -104,6 +105,8 @@ def test_a_sure_mistake_is_warned_of_once_wherever_it_stands(text: str, part: st
         "event('A').where(event('B').within(7 days).count() >= 1).between(30 days, 60 days).count() >= 1",
         "event('A').where(event('B').until(2026-01-02).count() >= 1).since(2026-01-01).count() >= 1",
         "event('A').count() = 0",
+        "event('A').count() < 1",
+        "event('A').count() <= 0",
         "event('A').count() != 0",
         "event('A').count() > 0",
         "event('A').count() = '5'",

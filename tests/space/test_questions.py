@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.questions import next_of
-from eventlog.instants import instant_ms
+from eventlog.instants import instant_ms, iso
 from tests.space.room import SECOND_MS, START_MS, Room, call
 
 DAY_MS = 86_400_000
@@ -265,6 +265,31 @@ async def test_an_explanation_of_the_past_knows_what_was_known_then(here: Room) 
     assert (await here.space.explain("buyers", ann, at_ms=at(5)))["member"] is True
     assert (await here.space.explain("buyers", ann, at_ms=at(1)))["member"] is False
     assert (await here.space.explain("buyers", ann, at_ms=at(5), known_ms=at(5)))["member"] is False
+
+
+async def test_an_explanation_of_the_past_shows_the_definition_the_parts_and_the_events_of_then(here: Room) -> None:
+    await here.define("Buyers", "event('A').within(5 seconds).count() >= 1")
+    await here.send(call("ann", "track", event="A", messageId="first"))
+    await here.wait(10)
+    await here.send(call("ann", "track", event="A", messageId="late", ago_s=8))
+    await here.send(call("ann", "track", event="A", messageId="last"))
+    await here.wait(1)
+    await here.space.edit_definition("buyers", query="event('A').count() >= 9")
+    await here.space.backfilled()
+    ann = here.entity("ann")
+
+    async def seen(at_s: float, known_s: float) -> tuple[bool, list[str], str | None]:
+        told = await here.space.explain("buyers", ann, at_ms=at(at_s), known_ms=at(known_s))
+        tree = told["tree"]
+        assert told["query"] == "event('A').within(5 seconds).count() >= 1"
+        assert tree["truth"] is told["member"]
+        return tree["truth"], [event["messageId"] for event in tree["events"]], tree["changes_at"]
+
+    assert await seen(4, 4) == (True, ["first"], iso(at(5)))
+    assert await seen(4, 10.5) == (True, ["first", "late"], iso(at(7)))
+    assert await seen(7, 10.5) == (False, [], None)
+    assert await seen(10.5, 10.5) == (True, ["last"], iso(at(15)))
+    assert (await here.space.explain("buyers", ann))["query"] == "event('A').count() >= 9"
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
