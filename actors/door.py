@@ -241,7 +241,7 @@ def read_time_ms(value: str | float, field: str = "timestamp") -> int:
     Text is ISO 8601, without a zone UTC, a date alone its first moment. A number is milliseconds since the epoch.
     """
     if isinstance(value, str):
-        instant = _common_time_ms(value) if value[10:11] == "T" and value[5:6] in "01" else None
+        instant = _usual_time_ms(value)
         if instant is None:
             instant = instant_ms(value)
         if instant is None:
